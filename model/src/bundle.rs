@@ -1,0 +1,118 @@
+//! The files of a version as one model in memory.
+
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+
+use crate::catalogue::Catalogue;
+use crate::error::ModelError;
+use crate::features::{EncodedContext, Encoder};
+use crate::network::{Network, Tensors};
+use crate::profiles::Profiles;
+use crate::schema::Schema;
+
+/// File names inside a version.
+pub mod files {
+    /// The contract, canonical bytes.
+    pub const SCHEMA: &str = "schema.json";
+    /// The weights.
+    pub const WEIGHTS: &str = "model.safetensors";
+    /// The catalogue.
+    pub const ITEMS: &str = "items.parquet";
+    /// The profile snapshot, if there is one.
+    pub const USERS: &str = "users.parquet";
+    /// The evaluation report.
+    pub const EVALUATION: &str = "evaluation.json";
+    /// The static popularity lists.
+    pub const POPULARITY: &str = "popularity.json";
+    /// The folder of golden requests, one `<head>.jsonl` each.
+    pub const GOLDEN: &str = "golden";
+}
+
+/// A model in memory.
+pub struct Model {
+    /// The contract.
+    pub schema: Schema,
+    /// The items.
+    pub catalogue: Catalogue,
+    /// The profile snapshot, where the version has one.
+    pub profiles: Option<Profiles>,
+    /// Encodes requests.
+    pub encoder: Encoder,
+    /// The network.
+    pub network: Network,
+}
+
+impl Model {
+    /// Reads a version's folder, whose digests the store has verified.
+    pub fn open(dir: &Path, device: &Device) -> Result<Self, ModelError> {
+        let path = dir.join(files::SCHEMA);
+        let bytes = std::fs::read(&path).map_err(|source| ModelError::Read { path, source })?;
+        let schema: Schema = serde_json::from_slice(&bytes).map_err(|e| ModelError::Schema(e.to_string()))?;
+        let catalogue = Catalogue::read(&dir.join(files::ITEMS), &schema.attributes)?;
+        let profiles = match &schema.profile_key {
+            Some(key) => Some(Profiles::read(&dir.join(files::USERS), key, &schema.context)?),
+            None => None,
+        };
+        let path = dir.join(files::WEIGHTS);
+        if !path.exists() {
+            let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+            return Err(ModelError::Read { path, source });
+        }
+        let tensors: Tensors = candle_core::safetensors::load(&path, device)?.into_iter().collect();
+        let network = Network::new(&schema, &catalogue, tensors)?;
+        let encoder = Encoder::new(&schema, &catalogue);
+        Ok(Self { schema, catalogue, profiles, encoder, network })
+    }
+}
+
+/// Scores whole catalogues in plain candle: the oracle of every faster path.
+///
+/// Score is the dot product's; with a ranker, the best `ranker.candidates` of the row's allowed items get the ranker's
+/// score on top, and all others stay behind them by a constant that no score reaches.
+pub struct Oracle<'a> {
+    network: &'a Network,
+    items: crate::network::ItemSide,
+}
+
+/// What separates ranked candidates from those that the retrieval left behind.
+pub const RANKED_AHEAD: f32 = 1e4;
+
+impl<'a> Oracle<'a> {
+    /// Computes the item half once.
+    pub fn new(network: &'a Network) -> Result<Self, ModelError> {
+        Ok(Self { network, items: network.items(None)? })
+    }
+
+    /// Scores of all items, `[b][items]`, each context under its head. `allowed(row, item)` says which items are
+    /// candidates; it matters only to which the ranker ranks again.
+    pub fn score(
+        &self,
+        batch: &[(&EncodedContext, usize)],
+        allowed: impl Fn(usize, u32) -> bool,
+    ) -> Result<Vec<Vec<f32>>, ModelError> {
+        let contexts = self.network.contexts(batch, None)?;
+        let mut scores = self.network.dot_scores(&contexts, &self.items)?.to_vec2::<f32>()?;
+        let Some(ranker) = &self.network.schema().network.ranker else { return Ok(scores) };
+        for (row, scores) in scores.iter_mut().enumerate() {
+            let mut best: Vec<u32> = (0..scores.len() as u32).filter(|&i| allowed(row, i)).collect();
+            let by_score = |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b));
+            if best.len() > ranker.candidates {
+                best.select_nth_unstable_by(ranker.candidates, by_score);
+                best.truncate(ranker.candidates);
+            }
+            if best.is_empty() {
+                continue;
+            }
+            let rows = Tensor::from_vec(best.clone(), (1, best.len()), &Device::Cpu)?;
+            let context = contexts.vectors.narrow(0, row, 1)?;
+            let head = contexts.heads.narrow(0, row, 1)?;
+            if let Some(more) = self.network.ranker_scores(&context, &head, &self.items.vectors, &rows)? {
+                for (item, more) in best.iter().zip(more.flatten_all()?.to_vec1::<f32>()?) {
+                    scores[*item as usize] += more + RANKED_AHEAD;
+                }
+            }
+        }
+        Ok(scores)
+    }
+}

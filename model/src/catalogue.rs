@@ -1,0 +1,194 @@
+//! The items that a version ranks, with their attributes.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Float64Type};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use crate::columns::{required, strings};
+use crate::error::ModelError;
+use crate::schema::{Attribute, AttributeType};
+
+/// One attribute of all items, in item order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AttributeColumn {
+    /// Numbers.
+    Number(Vec<Option<f64>>),
+    /// One category an item.
+    Category(Vec<Option<String>>),
+    /// Several categories an item; none where absent.
+    CategoryList(Vec<Vec<String>>),
+    /// Text.
+    Text(Vec<Option<String>>),
+}
+
+/// The items in a fixed order: an item's index here is its row in every matrix of the network.
+#[derive(Clone, Debug)]
+pub struct Catalogue {
+    ids: Vec<String>,
+    index: HashMap<String, u32>,
+    attributes: Vec<(Attribute, AttributeColumn)>,
+}
+
+impl Catalogue {
+    /// Builds a catalogue from its columns, each as long as `ids`.
+    ///
+    /// # Errors
+    /// An id that occurs twice, or no item at all.
+    pub fn new(ids: Vec<String>, attributes: Vec<(Attribute, AttributeColumn)>) -> Result<Self, ModelError> {
+        let mut index = HashMap::with_capacity(ids.len());
+        for (row, id) in ids.iter().enumerate() {
+            if let Some(first) = index.insert(id.clone(), row as u32) {
+                let problem = format!("item_id `{id}` is in row {first} already; item ids must be unique");
+                return Err(ModelError::Value { table: "items".into(), row, problem });
+            }
+        }
+        if ids.is_empty() {
+            let problem = "the catalogue is empty; it needs one item at least".into();
+            return Err(ModelError::Value { table: "items".into(), row: 0, problem });
+        }
+        Ok(Self { ids, index, attributes })
+    }
+
+    /// Reads `items.parquet`, a file or a folder of part files: `item_id` and the declared attributes.
+    pub fn read(path: &Path, attributes: &[Attribute]) -> Result<Self, ModelError> {
+        let mut ids = Vec::new();
+        let mut columns: Vec<AttributeColumn> = attributes.iter().map(|a| AttributeColumn::empty(a.kind)).collect();
+        for batch in batches(path)? {
+            let batch = batch?;
+            let id = required(&batch, "item_id", &DataType::Utf8, "items")?;
+            for (row, id) in id.as_string::<i32>().iter().enumerate() {
+                let Some(id) = id else {
+                    let problem = "item_id is null; every item needs an id".to_owned();
+                    return Err(ModelError::Value { table: "items".into(), row, problem });
+                };
+                ids.push(id.to_owned());
+            }
+            for (attribute, column) in attributes.iter().zip(&mut columns) {
+                column.append(&batch, &attribute.name)?;
+            }
+        }
+        Self::new(ids, attributes.iter().cloned().zip(columns).collect())
+    }
+
+    /// How many items there are.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether there are none; never so for a catalogue that was built.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// The item's id.
+    pub fn id(&self, item: u32) -> &str {
+        &self.ids[item as usize]
+    }
+
+    /// All ids, in item order.
+    pub fn ids(&self) -> &[String] {
+        &self.ids
+    }
+
+    /// The item of that id.
+    pub fn find(&self, id: &str) -> Option<u32> {
+        self.index.get(id).copied()
+    }
+
+    /// The attribute columns, in declaration order.
+    pub fn attributes(&self) -> &[(Attribute, AttributeColumn)] {
+        &self.attributes
+    }
+
+    /// The column of that attribute.
+    pub fn attribute(&self, name: &str) -> Option<&AttributeColumn> {
+        self.attributes.iter().find(|(a, _)| a.name == name).map(|(_, c)| c)
+    }
+
+    /// The items whose attribute is, or holds, that category; `None` for an attribute that has no categories.
+    pub fn with_category(&self, attribute: &str, category: &str) -> Option<Vec<u32>> {
+        let rows = 0..self.ids.len() as u32;
+        match self.attribute(attribute)? {
+            AttributeColumn::Category(values) => {
+                Some(rows.filter(|&r| values[r as usize].as_deref() == Some(category)).collect())
+            }
+            AttributeColumn::CategoryList(values) => {
+                Some(rows.filter(|&r| values[r as usize].iter().any(|v| v == category)).collect())
+            }
+            AttributeColumn::Number(_) | AttributeColumn::Text(_) => None,
+        }
+    }
+
+    /// The first text attribute: what a person reads, and what queries are matched with.
+    pub fn title(&self) -> Option<&[Option<String>]> {
+        self.attributes.iter().find_map(|(_, c)| match c {
+            AttributeColumn::Text(values) => Some(values.as_slice()),
+            _ => None,
+        })
+    }
+}
+
+impl AttributeColumn {
+    fn empty(kind: AttributeType) -> Self {
+        match kind {
+            AttributeType::Number => Self::Number(Vec::new()),
+            AttributeType::Category => Self::Category(Vec::new()),
+            AttributeType::CategoryList => Self::CategoryList(Vec::new()),
+            AttributeType::Text => Self::Text(Vec::new()),
+        }
+    }
+
+    fn append(&mut self, batch: &RecordBatch, name: &str) -> Result<(), ModelError> {
+        let column = |to: &DataType| required(batch, name, to, "items");
+        match self {
+            Self::Number(values) => {
+                let array = column(&DataType::Float64)?;
+                values.extend(array.as_primitive::<Float64Type>().iter().map(|v| v.filter(|x| x.is_finite())));
+            }
+            Self::Category(values) | Self::Text(values) => {
+                values.extend(column(&DataType::Utf8)?.as_string::<i32>().iter().map(|v| v.map(str::to_owned)));
+            }
+            Self::CategoryList(values) => {
+                let array = column(&DataType::new_list(DataType::Utf8, true))?;
+                values.extend(array.as_list::<i32>().iter().map(|v| v.map(|v| strings(&v)).unwrap_or_default()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The files of a table: the file itself, or the part files of a folder in order of name.
+pub fn part_files(path: &Path) -> Result<Vec<std::path::PathBuf>, ModelError> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let read = |source| ModelError::Read { path: path.to_owned(), source };
+    let mut parts = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(read)? {
+        let part = entry.map_err(read)?.path();
+        if part.extension().is_some_and(|e| e == "parquet") {
+            parts.push(part);
+        }
+    }
+    parts.sort();
+    Ok(parts)
+}
+
+/// Batches of a table, one part file after the other.
+pub fn batches(path: &Path) -> Result<impl Iterator<Item = Result<RecordBatch, ModelError>> + use<>, ModelError> {
+    let mut readers = Vec::new();
+    for part in part_files(path)? {
+        let file = File::open(&part).map_err(|source| ModelError::Read { path: part.clone(), source })?;
+        let parquet = |source| ModelError::Parquet { path: part.clone(), source };
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(parquet)?.build().map_err(parquet)?;
+        let path = part.clone();
+        readers.push(reader.map(move |b| {
+            b.map_err(|e| ModelError::Parquet { path: path.clone(), source: parquet::errors::ParquetError::from(e) })
+        }));
+    }
+    Ok(readers.into_iter().flatten())
+}

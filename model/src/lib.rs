@@ -1,0 +1,12 @@
+//! What training and serving share, so that they cannot drift: schema, features, network, version and store.
+
+pub mod bundle;
+pub mod catalogue;
+pub mod columns;
+pub mod context;
+pub mod error;
+pub mod features;
+pub mod network;
+pub mod profiles;
+pub mod schema;
+pub mod text;
