@@ -1,0 +1,125 @@
+//! Many short strings in one buffer.
+
+use std::fmt;
+use std::ops::Range;
+
+/// A list of ids that takes two allocations however many there are: a request often has hundreds of candidates of a
+/// few bytes each.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct Ids {
+    text: String,
+    /// Where each id ends in `text`.
+    ends: Vec<usize>,
+}
+
+impl Ids {
+    /// An empty list with room for `count` ids of `bytes` bytes together.
+    pub fn with_capacity(count: usize, bytes: usize) -> Self {
+        Self { text: String::with_capacity(bytes), ends: Vec::with_capacity(count) }
+    }
+
+    /// Appends an id.
+    pub fn push(&mut self, id: &str) {
+        self.text.push_str(id);
+        self.ends.push(self.text.len());
+    }
+
+    /// Appends what `value` prints, without a string in between.
+    pub fn push_display(&mut self, value: impl fmt::Display) {
+        use fmt::Write;
+        let _ = write!(self.text, "{value}");
+        self.ends.push(self.text.len());
+    }
+
+    /// Number of ids.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// True when there is no id.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Bytes of all ids together.
+    pub fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    /// The id at a position.
+    pub fn get(&self, index: usize) -> Option<&str> {
+        (index < self.ends.len()).then(|| &self.text[self.range(index)])
+    }
+
+    /// Ids in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
+        (0..self.ends.len()).map(|i| &self.text[self.range(i)])
+    }
+
+    /// The first id that came before, if any.
+    pub fn first_duplicate(&self) -> Option<&str> {
+        let mut seen = std::collections::HashSet::with_capacity(self.len());
+        self.iter().find(|id| !seen.insert(*id))
+    }
+
+    /// Removes all ids and keeps the memory.
+    pub fn clear(&mut self) {
+        self.text.clear();
+        self.ends.clear();
+    }
+
+    fn range(&self, index: usize) -> Range<usize> {
+        let start = if index == 0 { 0 } else { self.ends[index - 1] };
+        start..self.ends[index]
+    }
+}
+
+impl fmt::Debug for Ids {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl<S: AsRef<str>> Extend<S> for Ids {
+    fn extend<I: IntoIterator<Item = S>>(&mut self, ids: I) {
+        for id in ids {
+            self.push(id.as_ref());
+        }
+    }
+}
+
+impl<S: AsRef<str>> FromIterator<S> for Ids {
+    fn from_iter<I: IntoIterator<Item = S>>(ids: I) -> Self {
+        let mut list = Self::default();
+        list.extend(ids);
+        list
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Ids;
+
+    #[test]
+    fn ids_keep_order_and_empty_ids() {
+        let ids: Ids = ["50", "", "né", "50"].into_iter().collect();
+        assert_eq!(ids.iter().collect::<Vec<_>>(), ["50", "", "né", "50"]);
+        assert_eq!((ids.len(), ids.bytes(), ids.get(2), ids.get(4)), (4, 7, Some("né"), None));
+    }
+
+    #[test]
+    fn duplicates_are_found_by_whole_id() {
+        let distinct: Ids = ["1", "11", "111", ""].into_iter().collect();
+        assert_eq!(distinct.first_duplicate(), None);
+        let twice: Ids = ["1", "11", "2", "11", "1"].into_iter().collect();
+        assert_eq!(twice.first_duplicate(), Some("11"));
+    }
+
+    #[test]
+    fn numbers_print_as_ids() {
+        let mut ids = Ids::with_capacity(2, 8);
+        ids.push_display(-50_i64);
+        ids.push_display(172_u64);
+        assert_eq!(ids.iter().collect::<Vec<_>>(), ["-50", "172"]);
+    }
+}
