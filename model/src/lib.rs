@@ -9,4 +9,6 @@ pub mod features;
 pub mod network;
 pub mod profiles;
 pub mod schema;
+pub mod store;
 pub mod text;
+pub mod version;
