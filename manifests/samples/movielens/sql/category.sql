@@ -1,0 +1,41 @@
+-- A user with profile and history in one genre, and what was rated next in it: one row for each genre of a title.
+WITH asked AS (
+  SELECT
+    sequence,
+    position,
+    item_id,
+    label,
+    event_time,
+    split,
+    -- What precedes the event, of all genres; the first event's empty list is null everywhere.
+    CASE WHEN position > 1 THEN
+      array_agg(item_id) OVER (
+        PARTITION BY sequence ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+      )
+    END AS history
+  FROM events
+),
+parts AS (
+  SELECT m.item_id, split_part(m.genres, ' ', n.i) AS genre
+  FROM movies m
+  CROSS JOIN (VALUES (1), (2), (3), (4), (5), (6), (7), (8)) AS n (i)
+)
+SELECT
+  a.sequence AS user_id,
+  p.age,
+  p.gender,
+  p.occupation,
+  a.history,
+  g.genre,
+  CAST(a.event_time AS DOUBLE) AS time,
+  a.item_id,
+  a.label,
+  CAST(1 AS DOUBLE) AS weight,
+  a.event_time,
+  a.split,
+  -- What follows in a genre's sequence stays in the genre.
+  concat(a.sequence, '/', g.genre) AS sequence
+FROM asked a
+JOIN parts g ON g.item_id = a.item_id AND g.genre <> ''
+LEFT JOIN people p ON p.user_id = a.sequence
+ORDER BY a.sequence, g.genre, a.position
