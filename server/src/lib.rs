@@ -1,0 +1,7 @@
+//! The model server: one version of a model on one device, asked by REST, gRPC and Open Inference Protocol v2.
+
+pub mod error;
+pub mod http;
+pub mod ranking;
+pub mod request;
+pub mod timeout;
