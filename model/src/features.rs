@@ -181,10 +181,14 @@ pub fn check(element: &Element, value: &Value) -> Result<(), ContextError> {
 
 /// The candidate within an edit distance of a third of the name's length that is nearest to it.
 pub fn nearest_name(name: &str, candidates: &[String]) -> Option<String> {
+    let length = name.chars().count();
+    let most = length.div_ceil(3);
     candidates
         .iter()
+        // No distance is below the difference of the lengths: a name of a megabyte costs nothing.
+        .filter(|c| c.chars().count().abs_diff(length) <= most)
         .map(|c| (edit_distance(name, c), c))
-        .filter(|(d, _)| *d <= name.chars().count().div_ceil(3))
+        .filter(|(d, _)| *d <= most)
         .min_by_key(|(d, _)| *d)
         .map(|(_, c)| c.clone())
 }
