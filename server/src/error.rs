@@ -282,6 +282,11 @@ impl RankError {
         Kind { name, title, status, code }
     }
 
+    /// The sentence for people. What callers gave is cut where it is long: an error fits a header of gRPC.
+    pub fn detail(&self) -> String {
+        cut(self.to_string(), 1000)
+    }
+
     /// The field of the request that is wrong, as a path, where one is.
     pub fn field(&self) -> Option<String> {
         use ContextError as C;
@@ -347,7 +352,14 @@ impl RankError {
             | Self::Internal { .. } => Value::Null,
         };
         match members {
-            Value::Object(members) => members.into_iter().filter(|(_, value)| !value.is_null()).collect(),
+            Value::Object(members) => members
+                .into_iter()
+                .filter(|(_, value)| !value.is_null())
+                .map(|(name, value)| match value {
+                    Value::String(text) => (name, Value::String(cut(text, 200))),
+                    value => (name, value),
+                })
+                .collect(),
             _ => Map::new(),
         }
     }
@@ -360,6 +372,15 @@ impl RankError {
             _ => None,
         }
     }
+}
+
+fn cut(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        let end = (0..=most).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 fn list(names: &[String]) -> String {

@@ -1,6 +1,8 @@
 //! The model server: one version of a model on one device, asked by REST, gRPC and Open Inference Protocol v2.
 
 pub mod error;
+pub mod front;
+pub mod grpc;
 pub mod http;
 pub mod ranking;
 pub mod request;

@@ -45,6 +45,8 @@ pub enum Readiness {
         /// Why.
         reason: String,
     },
+    /// The server stops: they will not be again.
+    Stopping,
 }
 
 /// Counts and times of a task since the server started.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use http::HeaderMap;
 use jiff::SignedDuration;
 
 use crate::error::RankError;
@@ -46,6 +47,18 @@ pub fn parse(text: &str) -> Result<Duration, RankError> {
     let invalid = |problem| RankError::InvalidTimeout { value: text.chars().take(40).collect(), problem };
     let duration: SignedDuration = text.parse().map_err(|_| invalid("is no duration"))?;
     Duration::try_from(duration).map_err(|_| invalid("is negative"))
+}
+
+/// The header of that name in a request of any protocol takes what the `timeout` member of a body takes.
+pub const TIMEOUT_HEADER: &str = "x-unimodel-timeout";
+
+/// The timeouts that a request's headers ask for: `grpc-timeout` and [`TIMEOUT_HEADER`].
+///
+/// # Errors
+/// [`RankError::InvalidTimeout`] where one is no duration or negative. Zero is a deadline that has passed.
+pub fn from_headers(headers: &HeaderMap) -> Result<[Option<Duration>; 2], RankError> {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("(not ASCII)"));
+    Ok([text("grpc-timeout").map(parse_grpc).transpose()?, text(TIMEOUT_HEADER).map(parse).transpose()?])
 }
 
 /// A `grpc-timeout` header: at most eight digits and a unit of `H`, `M`, `S`, `m`, `u`, `n`. See the gRPC over HTTP/2

@@ -16,7 +16,7 @@ use crate::timeout;
 ///
 /// # Errors
 /// [`RankError::InvalidBody`] with line and column, or [`RankError::InvalidTimeout`].
-pub fn read(body: &[u8]) -> Result<(Option<String>, Asked), RankError> {
+pub(crate) fn read(body: &[u8]) -> Result<(Option<String>, Asked), RankError> {
     let body: Body = serde_json::from_slice(body).map_err(|error| syntax(&error))?;
     let candidates = body.candidates.unwrap_or_default();
     let timeout = body.timeout.as_deref().map(timeout::parse).transpose()?;
@@ -43,7 +43,7 @@ pub fn read(body: &[u8]) -> Result<(Option<String>, Asked), RankError> {
 }
 
 /// The error of a body that is not JSON or not a request.
-pub fn syntax(error: &serde_json::Error) -> RankError {
+pub(crate) fn syntax(error: &serde_json::Error) -> RankError {
     RankError::InvalidBody { message: error.to_string(), position: Some((error.line(), error.column())) }
 }
 
@@ -258,7 +258,7 @@ impl<'de> Deserialize<'de> for Field {
 }
 
 /// Prints a response.
-pub fn print(response: &RankResponse) -> Vec<u8> {
+pub(crate) fn print(response: &RankResponse) -> Vec<u8> {
     let room = 256 + response.items.ids.bytes() + 32 * response.items.ids.len() + response.unknown.bytes();
     let mut body = Vec::with_capacity(room);
     serde_json::to_writer(&mut body, &Printed(response)).expect("a response has string keys and finite scores");

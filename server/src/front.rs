@@ -1,0 +1,92 @@
+//! What all protocols do with a request once they have read it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::error::RankError;
+use crate::ranking::{Exchange, Protocol, Ranking};
+use crate::request::{Asked, RankResponse, Task};
+use crate::timeout::Deadline;
+
+/// The protocols' side of the server.
+#[derive(Clone)]
+pub struct Front {
+    /// What answers.
+    pub ranking: Arc<dyn Ranking>,
+    /// What a body may be.
+    pub body: BodyLimits,
+}
+
+/// What a request's body may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BodyLimits {
+    /// The most bytes.
+    pub max_bytes: usize,
+    /// How long it may take to arrive.
+    pub timeout: Duration,
+}
+
+impl Default for BodyLimits {
+    fn default() -> Self {
+        Self { max_bytes: 4 << 20, timeout: Duration::from_secs(10) }
+    }
+}
+
+/// One request on its way through the front.
+pub(crate) struct Call {
+    protocol: Protocol,
+    pub(crate) received: Instant,
+    task: Option<Arc<Task>>,
+}
+
+impl Call {
+    pub(crate) fn new(protocol: Protocol) -> Self {
+        Self { protocol, received: Instant::now(), task: None }
+    }
+}
+
+impl Front {
+    /// The names of all tasks.
+    pub(crate) fn task_names(&self) -> Vec<String> {
+        self.ranking.tasks().iter().map(|task| task.name.to_string()).collect()
+    }
+
+    /// The task of that name.
+    pub(crate) fn task(&self, call: &mut Call, name: &str) -> Result<Arc<Task>, RankError> {
+        let task = self
+            .ranking
+            .task(name)
+            .ok_or_else(|| RankError::UnknownTask { task: name.to_owned(), known: self.task_names() })?;
+        call.task = Some(task.clone());
+        Ok(task)
+    }
+
+    /// Checks and ranks. `transport` are the timeouts that the transport's headers ask for.
+    pub(crate) async fn rank(
+        &self,
+        call: &Call,
+        task: &Task,
+        asked: Asked,
+        transport: [Option<Duration>; 2],
+    ) -> Result<RankResponse, RankError> {
+        let deadline = Deadline::new(call.received, [transport[0], transport[1], asked.timeout], task.timeout);
+        let request = asked.check(task)?;
+        if deadline.at <= Instant::now() {
+            return Err(deadline.exceeded());
+        }
+        // The runtime drops what is late as well, but a caller is answered in time whatever it does.
+        tokio::time::timeout_at(deadline.at.into(), self.ranking.rank(request, deadline))
+            .await
+            .unwrap_or_else(|_| Err(deadline.exceeded()))
+    }
+
+    /// Tells the runtime that the answer is made.
+    pub(crate) fn done<T>(&self, call: &Call, result: &Result<T, RankError>) {
+        self.ranking.observe(&Exchange {
+            protocol: call.protocol,
+            task: call.task.as_ref().map(|task| &*task.name),
+            error: result.as_ref().err().map(|error| error.kind().name),
+            elapsed: call.received.elapsed(),
+        });
+    }
+}
