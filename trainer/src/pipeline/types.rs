@@ -319,6 +319,14 @@ pub struct Training {
 
 impl Default for Training {
     fn default() -> Self {
-        Self { steps: 700, batch: 512, learning_rate: 2.5e-3, average: 0.99, validate_every: 50, patience: Some(5), seed: 1 }
+        Self {
+            steps: 700,
+            batch: 512,
+            learning_rate: 2.5e-3,
+            average: 0.99,
+            validate_every: 50,
+            patience: Some(5),
+            seed: 1,
+        }
     }
 }

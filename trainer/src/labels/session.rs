@@ -1,0 +1,33 @@
+//! The SQL engine with a bound on its memory.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+use super::LabelError;
+
+/// Memory of sorts, joins and aggregates; beyond it they spill. Larger tables take longer, not more memory.
+const MEMORY: usize = 512 << 20;
+
+/// Rows of one batch. Rows with a long history are wide, and merging spilled runs holds a batch of each.
+const BATCH_ROWS: usize = 2048;
+
+/// A fresh session that spills into that folder.
+pub(super) fn context(spill: &Path) -> Result<SessionContext, LabelError> {
+    let mut config = SessionConfig::new().with_batch_size(BATCH_ROWS);
+    let options = config.options_mut();
+    // Errors then know line and column.
+    options.sql_parser.collect_spans = true;
+    // String views keep the whole buffers alive that they point into, which the memory bound does not see.
+    options.sql_parser.map_string_types_to_utf8view = false;
+    options.execution.parquet.schema_force_view_types = false;
+    let pool = TrackConsumersPool::new(FairSpillPool::new(MEMORY), NonZeroUsize::MIN);
+    let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_temp_file_path(spill).build_arc()?;
+    let state = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
+    Ok(SessionContext::new_with_state(state.build()))
+}
