@@ -158,12 +158,19 @@ impl StoreError {
     pub(super) fn object(action: &'static str, object: String, error: object_store::Error) -> Self {
         tracing::debug!(%object, ?error, "cannot {action}");
         let reason = reason(&error);
-        match error {
-            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-                Self::Denied { action, object, reason }
+        let denied = match &error {
+            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => true,
+            // A listing that is denied has no error of its own.
+            object_store::Error::Generic { source, .. } => {
+                let text = source.to_string();
+                text.contains("status code: 401") || text.contains("status code: 403")
             }
-            error => Self::Object { action, object, reason, details: Box::new(error) },
+            _ => false,
+        };
+        if denied {
+            return Self::Denied { action, object, reason };
         }
+        Self::Object { action, object, reason, details: Box::new(error) }
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use object_store::path::Path as ObjectPath;
@@ -50,6 +50,22 @@ impl Store {
             Err(StoreError::TargetExists { dir }) => blocking(move || LocalVersion::open(&dir)).await,
             fetched => fetched,
         }
+    }
+
+    /// One small file of a version, verified, in memory; `None` where the version has no such file.
+    pub async fn fetch_file(&self, version: &VersionId, path: &str) -> Result<Option<Bytes>, StoreError> {
+        let manifest = self.manifest(version).await?;
+        let Some(file) = manifest.files.iter().find(|f| f.path.as_str() == path) else { return Ok(None) };
+        let mut bytes = BytesMut::new();
+        let into = &mut bytes;
+        self.read_file(&manifest, file, move |mut parts| async move {
+            while let Some(part) = parts.try_next().await? {
+                into.extend_from_slice(&part);
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(Some(bytes.freeze()))
     }
 
     /// Reads every file of a version and compares it with the manifest.

@@ -89,6 +89,9 @@ impl Store {
             return Err(e);
         }
         self.send_manifest(&manifest, &object).await?;
+        if let Some(dir) = self.local_dir(&manifest.version) {
+            blocking(move || sync(&dir.join(MANIFEST)).and_then(|()| sync(&dir))).await?;
+        }
         tracing::info!(version = %manifest.version, store = %self.url, bytes = manifest.size(), "published");
         Ok(manifest)
     }
