@@ -2,7 +2,9 @@
 
 pub mod advise;
 pub mod evaluate;
+pub mod folder;
 pub mod label_table;
 pub mod labels;
 pub mod pipeline;
+pub mod synthetic;
 pub mod train;

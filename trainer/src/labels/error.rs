@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use datafusion::error::DataFusionError;
 
+use crate::folder::FolderError;
 use crate::pipeline::PipelineError;
 
 /// Why labels cannot be prepared.
@@ -58,21 +59,9 @@ pub enum LabelError {
         /// What is wrong and what would be right.
         problem: String,
     },
-    /// The folder for the tables has something else in it.
-    #[error("{} exists and is not a folder of label tables; choose another folder, or remove it", path.display())]
-    Occupied {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// A file cannot be written.
-    #[error("cannot write {}: {source}", path.display())]
-    Write {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    /// The folder for the tables, or a file in it.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     /// A Parquet file cannot be written.
     #[error("cannot write {}: {source}", path.display())]
     Parquet {

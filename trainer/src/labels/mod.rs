@@ -12,13 +12,12 @@ mod sources;
 mod summary;
 mod write;
 
-use std::path::{Path, PathBuf};
-
-use tempfile::TempDir;
+use std::path::Path;
 
 pub use error::{LabelError, SqlProblem};
 pub use summary::{LabelsSummary, SplitRows, Splits, TableSummary};
 
+use crate::folder::{NewFolder, write_error};
 use crate::pipeline::LoadedPipeline;
 
 /// How far a preparation has come.
@@ -40,7 +39,7 @@ pub struct Progress<'a> {
 /// A source is missing or lacks a declared column; SQL is wrong; a result lacks a column or has one of another type;
 /// no task selects a context element.
 pub async fn check(pipeline: &LoadedPipeline) -> Result<(), LabelError> {
-    let spill = tempfile::tempdir().map_err(|source| LabelError::Write { path: std::env::temp_dir(), source })?;
+    let spill = tempfile::tempdir().map_err(write_error(&std::env::temp_dir()))?;
     let context = session::context(spill.path())?;
     sources::register(&context, pipeline).await?;
     plan::plan(&context, pipeline).await.map(drop)
@@ -57,51 +56,14 @@ pub async fn prepare(
     out: &Path,
     progress: &(dyn Fn(Progress<'_>) + Sync),
 ) -> Result<LabelsSummary, LabelError> {
-    let target = Target::new(out)?;
-    let spill = target.work.path().join("spill");
-    std::fs::create_dir(&spill).map_err(|source| LabelError::Write { path: spill.clone(), source })?;
-    let context = session::context(&spill)?;
+    let folder = NewFolder::new(out, "label tables", "events.parquet")?;
+    let tasks = folder.content().join("tasks");
+    std::fs::create_dir(&tasks).map_err(write_error(&tasks))?;
+    let context = session::context(&folder.scratch()?)?;
     sources::register(&context, pipeline).await?;
     let plan = plan::plan(&context, pipeline).await?;
-    let tables = write::write(&context, pipeline, &plan, &target.tables, progress).await?;
+    let tables = write::write(&context, pipeline, &plan, folder.content(), progress).await?;
     drop(context);
-    target.complete()?;
+    folder.complete()?;
     Ok(LabelsSummary { out: out.to_owned(), tables })
-}
-
-/// Where the tables are written before they take the place of `out`.
-struct Target {
-    out: PathBuf,
-    /// A folder beside `out`, removed with all that is in it however the run ends.
-    work: TempDir,
-    tables: PathBuf,
-}
-
-impl Target {
-    fn new(out: &Path) -> Result<Self, LabelError> {
-        let write = |path: &Path, source| LabelError::Write { path: path.to_owned(), source };
-        let out = std::path::absolute(out).map_err(|source| write(out, source))?;
-        let occupied = out.is_file()
-            || (out.is_dir()
-                && !out.join("events.parquet").exists()
-                && out.read_dir().map_err(|source| write(&out, source))?.next().is_some());
-        if occupied {
-            return Err(LabelError::Occupied { path: out });
-        }
-        let parent = out.parent().unwrap_or(&out).to_owned();
-        std::fs::create_dir_all(&parent).map_err(|source| write(&parent, source))?;
-        let work =
-            tempfile::Builder::new().prefix(".labels-").tempdir_in(&parent).map_err(|source| write(&parent, source))?;
-        let tables = work.path().join("tables");
-        std::fs::create_dir_all(tables.join("tasks")).map_err(|source| write(&tables, source))?;
-        Ok(Self { out, work, tables })
-    }
-
-    fn complete(self) -> Result<(), LabelError> {
-        let write = |source| LabelError::Write { path: self.out.clone(), source };
-        if self.out.exists() {
-            std::fs::rename(&self.out, self.work.path().join("old")).map_err(write)?;
-        }
-        std::fs::rename(&self.tables, &self.out).map_err(write)
-    }
 }

@@ -16,6 +16,7 @@ use super::error::first_line;
 use super::plan::{Query, frame};
 use super::rows::{self, Broken, Items, Labels, Users};
 use super::{LabelError, Progress, TableSummary};
+use crate::folder::write_error;
 use crate::pipeline::LoadedPipeline;
 
 /// Rows of a row group: what a training holds of a table at a time.
@@ -83,7 +84,7 @@ pub(super) async fn write(
             file,
             rows,
             splits: (query.table == "events" || query.task.is_some()).then_some(labels.splits),
-            bytes: path.metadata().map_err(|source| LabelError::Write { path: path.clone(), source })?.len(),
+            bytes: path.metadata().map_err(write_error(&path))?.len(),
             seconds: started.elapsed().as_secs_f64(),
         });
     }
@@ -101,7 +102,7 @@ async fn table(
 ) -> Result<u64, LabelError> {
     let run = |problem| LabelError::Run { table: query.table.into(), file: query.file.into(), problem };
     let parquet = |source| LabelError::Parquet { path: path.to_owned(), source };
-    let file = File::create(path).map_err(|source| LabelError::Write { path: path.to_owned(), source })?;
+    let file = File::create(path).map_err(write_error(path))?;
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
