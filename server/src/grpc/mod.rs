@@ -14,19 +14,24 @@ use http::Request;
 use tonic::server::NamedService;
 use tower::util::MapRequestLayer;
 use tower::{Layer, Service};
+use unimodel_protocol::inference::grpc_inference_service_server::{self, GrpcInferenceServiceServer};
 use unimodel_protocol::v1::ranking_service_server::{self, RankingServiceServer};
 
 use crate::front::Front;
 use crate::http::body::TimedBody;
+use crate::oip::grpc::InferenceGrpc;
 
 /// Names of the services that are the server's own.
-pub(crate) const SERVICES: [&str; 1] = [ranking_service_server::SERVICE_NAME];
+pub(crate) const SERVICES: [&str; 2] =
+    [ranking_service_server::SERVICE_NAME, grpc_inference_service_server::SERVICE_NAME];
 
 /// The paths of all services.
 pub(crate) fn routes(front: Arc<Front>) -> Router {
     let max = front.body.max_bytes;
     let ranking = RankingServiceServer::new(ranking::RankingGrpc(front.clone())).max_decoding_message_size(max);
     let mut router = add(Router::new(), &front, ranking);
+    let inference = GrpcInferenceServiceServer::new(InferenceGrpc(front.clone())).max_decoding_message_size(max);
+    router = add(router, &front, inference);
     router = add(router, &front, health::service(front.clone()));
     // Clients ask for either version of reflection.
     router = add(router, &front, reflection().build_v1().expect(COMPILED));

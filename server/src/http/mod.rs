@@ -19,6 +19,8 @@ use http::header::CONTENT_TYPE;
 use crate::error::RankError;
 use crate::front::Front;
 use crate::grpc;
+pub(crate) use crate::http::json::syntax;
+use crate::oip;
 
 /// Everything that the data port answers.
 pub fn service(front: Front) -> Router {
@@ -27,6 +29,7 @@ pub fn service(front: Front) -> Router {
         .route("/v1/rank", post(rank::rank))
         .route("/v1/tasks", get(tasks::list))
         .route("/v1/tasks/{call}", post(rank::rank_task))
+        .merge(oip::rest::routes())
         .fallback(no_resource)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(front.clone())
