@@ -174,20 +174,32 @@ impl StoreError {
     }
 }
 
+/// Whether an object is not there; a missing bucket, say, is another matter.
+pub(super) fn is_missing(error: &object_store::Error) -> bool {
+    let known = |code: String| ["NoSuchKey", "BlobNotFound"].contains(&code.as_str());
+    matches!(error, object_store::Error::NotFound { .. }) && element(&innermost(error), "Code").is_none_or(known)
+}
+
 /// The innermost cause, and of an S3 or Azure answer only its code and message.
 fn reason(error: &object_store::Error) -> String {
+    let text = innermost(error);
+    match (element(&text, "Code"), element(&text, "Message")) {
+        (Some(code), Some(message)) if !message.is_empty() => format!("{code}: {message}"),
+        (Some(code), _) => code,
+        _ => text,
+    }
+}
+
+fn innermost(error: &object_store::Error) -> String {
     let mut inner: &dyn std::error::Error = error;
     while let Some(source) = inner.source() {
         inner = source;
     }
-    let text = inner.to_string();
-    let element = |name: &str| {
-        let (_, rest) = text.split_once(&format!("<{name}>"))?;
-        Some(rest.split_once(&format!("</{name}>"))?.0.trim())
-    };
-    match (element("Code"), element("Message")) {
-        (Some(code), Some(message)) if !message.is_empty() => format!("{code}: {message}"),
-        (Some(code), _) => code.to_owned(),
-        _ => text,
-    }
+    inner.to_string()
+}
+
+/// The text of an XML element.
+fn element(xml: &str, name: &str) -> Option<String> {
+    let (_, rest) = xml.split_once(&format!("<{name}>"))?;
+    Some(rest.split_once(&format!("</{name}>"))?.0.trim().to_owned())
 }

@@ -12,6 +12,7 @@ use object_store::path::Path as ObjectPath;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::error::is_missing;
 use super::{Kind, Store, StoreError, blocking};
 use crate::version::{Digest, FileEntry, Fingerprint, Fingerprinter, LocalVersion, MANIFEST, Manifest, VersionId};
 
@@ -161,7 +162,7 @@ impl Store {
         let failed = move |e| store.failed("read", &name, e);
         let size = match self.objects.head(object).await {
             Ok(meta) => meta.size,
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(e) if is_missing(&e) => return Ok(None),
             Err(e) => return Err(failed(e)),
         };
         let part = self.part_size(size);

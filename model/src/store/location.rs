@@ -166,7 +166,7 @@ mod tests {
             ("ftp://host/x", "use file://, s3://, gs://, az:// or https://"),
             ("memory://x", "use file://"),
             ("file://", "the path of a directory"),
-            ("s3://", "empty host"),
+            ("s3://", "a bucket or host is missing"),
             ("http://example.com/models", "use https://"),
             ("s3://bucket/x?region=a", "come from environment variables"),
         ] {

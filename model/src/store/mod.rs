@@ -149,7 +149,7 @@ impl Store {
         };
         match result.await {
             Ok(read) => Ok(Some(read)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(e) if error::is_missing(&e) => Ok(None),
             Err(e) => Err(self.failed("read", object, e)),
         }
     }
@@ -158,7 +158,8 @@ impl Store {
     async fn delete(&self, objects: Vec<ObjectPath>) -> Result<(), StoreError> {
         for object in objects {
             match self.objects.delete(&object).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Ok(()) => {}
+                Err(e) if error::is_missing(&e) => {}
                 Err(e) => return Err(self.failed("delete", &object, e)),
             }
         }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use object_store::{ObjectStoreExt, PutMode};
 use serde::Serialize;
 
+use super::error::is_missing;
 use super::{Store, StoreError, blocking};
 use crate::version::{ChannelName, MANIFEST, Manifest, VersionId};
 
@@ -109,7 +110,7 @@ impl Store {
     async fn is_leftover(&self, version: &VersionId, before: Timestamp) -> Result<bool, StoreError> {
         match self.objects.head(&self.version_object(version, MANIFEST)).await {
             Ok(_) => return Ok(false),
-            Err(object_store::Error::NotFound { .. }) => {}
+            Err(e) if is_missing(&e) => {}
             Err(e) => return Err(self.failed("read", &self.version_object(version, MANIFEST), e)),
         }
         let newest = match self.local_dir(version) {

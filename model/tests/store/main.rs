@@ -1,0 +1,10 @@
+//! The store on real directories and a real S3 server.
+#![allow(clippy::unwrap_used, unreachable_pub)]
+
+mod backends;
+mod channels;
+mod damage;
+mod failures;
+mod killed;
+mod round_trip;
+mod web;
