@@ -69,14 +69,14 @@ impl Model {
 /// Scores whole catalogues in plain candle: the oracle of every faster path.
 ///
 /// Score is the dot product's; with a ranker, the best `ranker.candidates` of the row's allowed items get the ranker's
-/// score on top, and all others stay behind them by a constant that no score reaches.
+/// score on top, and all others fall behind them by [`LEFT_BEHIND`].
 pub struct Oracle<'a> {
     network: &'a Network,
     items: crate::network::ItemSide,
 }
 
-/// What separates ranked candidates from those that the retrieval left behind.
-pub const RANKED_AHEAD: f32 = 1e4;
+/// What is taken off the scores of those that the retrieval left behind, so that they stay behind the ranked ones.
+pub const LEFT_BEHIND: f32 = 1e4;
 
 impl<'a> Oracle<'a> {
     /// Computes the item half once.
@@ -108,9 +108,15 @@ impl<'a> Oracle<'a> {
             let context = contexts.vectors.narrow(0, row, 1)?;
             let head = contexts.heads.narrow(0, row, 1)?;
             if let Some(more) = self.network.ranker_scores(&context, &head, &self.items.vectors, &rows)? {
-                for (item, more) in best.iter().zip(more.flatten_all()?.to_vec1::<f32>()?) {
-                    scores[*item as usize] += more + RANKED_AHEAD;
-                }
+                let ranked: Vec<(u32, f32)> = best
+                    .iter()
+                    .map(|&i| scores[i as usize])
+                    .zip(more.flatten_all()?.to_vec1::<f32>()?)
+                    .zip(&best)
+                    .map(|((dot, more), &i)| (i, dot + more))
+                    .collect();
+                scores.iter_mut().for_each(|s| *s -= LEFT_BEHIND);
+                ranked.into_iter().for_each(|(item, score)| scores[item as usize] = score);
             }
         }
         Ok(scores)

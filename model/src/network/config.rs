@@ -21,6 +21,8 @@ pub struct NetworkConfig {
     pub text_width: usize,
     /// Dropout before the shared block, 0 to below 1.
     pub dropout: f64,
+    /// The linear item–item term, or none.
+    pub linear: Option<LinearConfig>,
     /// The pairwise ranker above the heads, or none.
     pub ranker: Option<RankerConfig>,
 }
@@ -35,8 +37,28 @@ impl Default for NetworkConfig {
             text_buckets: 4096,
             text_width: 192,
             dropout: 0.5,
+            linear: Some(LinearConfig::default()),
             ranker: None,
         }
+    }
+}
+
+/// The linear item–item term: EASE (Steck 2019) in closed form over the training events, cut to its leading
+/// eigenvectors, so that it stays a dot product.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct LinearConfig {
+    /// How many eigenvectors are kept.
+    pub width: usize,
+    /// L2 regularisation. Eigenvalues far below it hardly count, which is why few eigenvectors are enough.
+    pub regularisation: f64,
+    /// Starting decay rate of a history item per step of age; learned from there.
+    pub decay: f64,
+}
+
+impl Default for LinearConfig {
+    fn default() -> Self {
+        Self { width: 128, regularisation: 800.0, decay: 0.22 }
     }
 }
 

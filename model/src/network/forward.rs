@@ -4,20 +4,22 @@
 //! context elements ──► masked sum ──► dropout ──► RMS norm ──► residual block ──► u ┐
 //!        history ────────────────── direct ──────────────────────────────────────► + ┤ scale · u·v
 //! item id, attributes, text ──► item tower ───────────────────────────────────────► v ┘      +
+//! history, source ──► decayed sum of eigenvectors ──► l ┐                                    +
+//! item ─────────────► eigenvector ──────────────────► e ┴───────────────────── linear scale · l·e
 //! query text ──► n-grams ──► unit vector q ┐                                                 +
 //! item text  ──► n-grams ──► unit vector t ┴──────────────────────────────────── text scale · q·t
 //!                                                       + popularity, attribute priors, item bias
 //! ```
 //!
-//! The first three terms are one dot product of `[u·scale; q·text scale]` and `[v; t]`, so that retrieval over the whole
-//! catalogue is one matrix product.
+//! The first three terms are one dot product of `[u·scale; l·linear scale; q·text scale]` and `[v; e; t]`, so that
+//! retrieval over the whole catalogue is one matrix product.
 
 use std::collections::BTreeSet;
 
 use candle_core::{D, DType, Device, Tensor};
 
 use super::bag::Bag;
-use super::parameters::{LOG_POPULARITY, Tensors, known};
+use super::parameters::{LINEAR_CONTEXT, LINEAR_ITEM, LOG_POPULARITY, Tensors, known};
 use crate::catalogue::{AttributeColumn, Catalogue};
 use crate::error::ModelError;
 use crate::features::{Encoded, EncodedContext};
@@ -51,6 +53,8 @@ pub struct ItemSide {
     pub vectors: Tensor,
     /// Unit vectors of the items' text, `[n, text_width]`; zero for items without.
     pub text: Tensor,
+    /// Item side of the linear term, `[n, linear width]`; of no width without one.
+    pub linear: Tensor,
     /// What a head adds whatever the request, `[n, heads]`.
     pub bias: Tensor,
 }
@@ -61,6 +65,8 @@ pub struct ContextSide {
     pub vectors: Tensor,
     /// Unit vectors of the query text, `[b, text_width]`; zero for contexts without.
     pub text: Tensor,
+    /// Context side of the linear term, `[b, linear width]`; of no width without one.
+    pub linear: Tensor,
     /// Head of each row, `[b]`.
     pub heads: Tensor,
 }
@@ -131,7 +137,11 @@ impl Network {
         if let Some(project) = self.tensors.get("item.text.project") {
             vectors = (vectors + text.matmul(project)?)?;
         }
-        Ok(ItemSide { vectors, text, bias })
+        let linear = match &self.schema.network.linear {
+            Some(_) => of(LINEAR_ITEM)?,
+            None => Tensor::zeros((rows.len(), 0), DType::F32, self.device())?,
+        };
+        Ok(ItemSide { vectors, text, linear, bias })
     }
 
     /// `[n]` log popularities to `[n, heads]`.
@@ -197,7 +207,35 @@ impl Network {
         if let Some(direct) = direct {
             vectors = (vectors + direct)?;
         }
-        Ok(ContextSide { vectors, text: query, heads })
+        Ok(ContextSide { vectors, text: query, linear: self.linear(batch)?, heads })
+    }
+
+    /// The linear term's context side: what histories and source items add, decayed by age.
+    fn linear(&self, batch: &[(&EncodedContext, usize)]) -> Result<Tensor> {
+        let Some(config) = &self.schema.network.linear else {
+            return Ok(Tensor::zeros((batch.len(), 0), DType::F32, self.device())?);
+        };
+        let table = self.tensor(LINEAR_CONTEXT);
+        let mut sum = Tensor::zeros((batch.len(), config.width), DType::F32, self.device())?;
+        for (position, element) in self.schema.context.iter().enumerate().filter(|(_, e)| e.of == Entity::Item) {
+            let lists: Vec<&[u32]> = batch
+                .iter()
+                .map(|(context, _)| match &context[position] {
+                    Encoded::Items(items) => items.as_slice(),
+                    Encoded::Index(item) => std::slice::from_ref(item),
+                    _ => &[],
+                })
+                .collect();
+            let bag = Bag::new(lists.iter().map(|l| l.iter().copied()));
+            if element.kind == ElementType::Id {
+                sum = (sum + bag.plain_sum(table)?)?;
+                continue;
+            }
+            let rate = self.tensor(&format!("context.{}.linear_log_rate", element.name)).exp()?;
+            let weights = ages(&lists, self.device())?.broadcast_mul(&rate.neg()?)?.exp()?;
+            sum = (sum + bag.sum(table, &weights)?)?;
+        }
+        Ok(sum)
     }
 
     /// The item tower's vector of each row's item, `[b, width]`; zero where the row names none or an unknown one.
@@ -237,8 +275,7 @@ impl Network {
             .collect();
         let bag = Bag::new(lists.iter().map(|l| l.iter().copied()));
         let totals = Bag::new(lists.iter().map(|l| l.iter().map(|_| 0u32)));
-        let ages: Vec<f32> = lists.iter().flat_map(|l| (0..l.len()).rev().map(|age| age as f32)).collect();
-        let ages = Tensor::new(ages, self.device())?;
+        let ages = ages(&lists, self.device())?;
         let one = Tensor::ones((1, 1), DType::F32, self.device())?;
         let table = self.tensor(&format!("context.{element}.table"));
         let log_rates = self.tensor(&format!("context.{element}.log_rate"));
@@ -267,16 +304,26 @@ impl Network {
         Ok(sum.broadcast_div(&norm)?)
     }
 
-    /// The rows that score all heads alike: `[n, width + text_width]`.
+    /// The rows that score all heads alike: `[n, width + linear width + text_width]`.
     pub fn item_matrix(&self, items: &ItemSide) -> Result<Tensor> {
-        Ok(Tensor::cat(&[&items.vectors, &items.text], 1)?)
+        match &self.schema.network.linear {
+            Some(_) => Ok(Tensor::cat(&[&items.vectors, &items.linear, &items.text], 1)?),
+            None => Ok(Tensor::cat(&[&items.vectors, &items.text], 1)?),
+        }
     }
 
-    /// What is multiplied with the item matrix: `[b, width + text_width]`, under each row's own head.
+    /// What is multiplied with the item matrix, under each row's own head: `[b, width + linear width + text_width]`.
     pub fn query_matrix(&self, contexts: &ContextSide) -> Result<Tensor> {
-        let scale = self.tensor("head.log_scale").index_select(&contexts.heads, 0)?.exp()?.unsqueeze(1)?;
-        let text = self.tensor("head.log_text").index_select(&contexts.heads, 0)?.exp()?.unsqueeze(1)?;
-        Ok(Tensor::cat(&[contexts.vectors.broadcast_mul(&scale)?, contexts.text.broadcast_mul(&text)?], 1)?)
+        let scaled = |part: &Tensor, log_scale: &str| -> Result<Tensor> {
+            let scale = self.tensor(log_scale).index_select(&contexts.heads, 0)?.exp()?.unsqueeze(1)?;
+            Ok(part.broadcast_mul(&scale)?)
+        };
+        let mut parts = vec![scaled(&contexts.vectors, "head.log_scale")?];
+        if self.schema.network.linear.is_some() {
+            parts.push(scaled(&contexts.linear, "head.log_linear")?);
+        }
+        parts.push(scaled(&contexts.text, "head.log_text")?);
+        Ok(Tensor::cat(&parts, 1)?)
     }
 
     /// Scores by dot product, `[b, n]`.
@@ -315,6 +362,12 @@ impl Network {
         }
         Ok(Some(x.matmul(self.tensor("ranker.out"))?.reshape((b, k))?))
     }
+}
+
+/// Steps from each entry to the end of its list, one list after the other.
+fn ages(lists: &[&[u32]], device: &Device) -> Result<Tensor> {
+    let ages: Vec<f32> = lists.iter().flat_map(|l| (0..l.len()).rev().map(|age| age as f32)).collect();
+    Ok(Tensor::new(ages, device)?)
 }
 
 /// Bags with each entry weighted `1 / count^power`.

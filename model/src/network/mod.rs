@@ -5,6 +5,6 @@ mod config;
 mod forward;
 mod parameters;
 
-pub use config::{NetworkConfig, RankerConfig};
+pub use config::{LinearConfig, NetworkConfig, RankerConfig};
 pub use forward::{ContextSide, DropoutMask, ItemSide, Network};
-pub use parameters::{LOG_POPULARITY, Parameter, Start, Tensors, parameters};
+pub use parameters::{LINEAR_CONTEXT, LINEAR_ITEM, LOG_POPULARITY, Parameter, Start, Tensors, parameters};

@@ -34,6 +34,12 @@ pub type Tensors = BTreeMap<String, Tensor>;
 /// Logarithm of how often an item was a positive, `[items]`, standardised: counted, not trained.
 pub const LOG_POPULARITY: &str = "item.log_popularity";
 
+/// History side of the linear term, `[items + 1, linear.width]`: computed from the events, not trained.
+pub const LINEAR_CONTEXT: &str = "linear.context";
+
+/// Item side of the linear term, `[items, linear.width]`: computed from the events, not trained.
+pub const LINEAR_ITEM: &str = "linear.item";
+
 /// The trained tensors of a schema over a catalogue of `items` items.
 pub fn parameters(schema: &Schema, items: usize) -> Vec<Parameter> {
     let config = &schema.network;
@@ -101,6 +107,12 @@ pub fn parameters(schema: &Schema, items: usize) -> Vec<Parameter> {
     add("head.log_scale".into(), &[heads], Start::Constant(0.0));
     add("head.log_text".into(), &[heads], Start::Constant(10f64.ln()));
     add("head.popularity".into(), &[heads], Start::Constant(0.5));
+    if let Some(linear) = &config.linear {
+        add("head.log_linear".into(), &[heads], Start::Constant(8f64.ln()));
+        for element in schema.context.iter().filter(|e| e.kind == ElementType::IdList && e.of == Entity::Item) {
+            add(format!("context.{}.linear_log_rate", element.name), &[1], Start::Constant(linear.decay.ln()));
+        }
+    }
     if let Some(ranker) = &config.ranker {
         let mut width = ranker.hidden[0];
         add("ranker.head".into(), &[heads, width], Start::Constant(0.0));
