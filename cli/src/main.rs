@@ -5,6 +5,7 @@
 
 mod commands;
 mod output;
+mod store;
 
 use std::process::ExitCode;
 

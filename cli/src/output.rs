@@ -4,6 +4,8 @@ use std::io::Write;
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
+use unimodel_model::store::ChannelState;
+use unimodel_model::version::ChannelName;
 
 /// How a command prints what it found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -39,6 +41,15 @@ pub fn table(titles: &[&str]) -> Table {
         }
     }
     table
+}
+
+/// Prints where a channel is.
+pub fn print_channel(channel: &ChannelName, state: &ChannelState, format: Format) -> anyhow::Result<()> {
+    if format == Format::Json {
+        return print_json(state);
+    }
+    let before = state.previous.first().map_or(String::new(), |version| format!(" (before: {version})"));
+    print(format_args!("{channel} -> {}{before}", state.version))
 }
 
 /// An error and its causes on one line, each said once.

@@ -1,11 +1,38 @@
 //! The commands. To add one: a file with `pub struct Args` (derives `clap::Args`) and `pub fn run(args: Args)` or
 //! `pub async fn run(args: Args)` that returns `anyhow::Result<()>`, a variant below and an arm in `run`.
 
+mod advise;
 mod completions;
+mod data;
+mod evaluate;
+mod labels;
+mod promote;
+mod prune;
+mod rollback;
+mod validate;
+mod versions;
 
 /// What the program can do.
 #[derive(clap::Subcommand)]
 pub enum Command {
+    /// Check a pipeline file, and its SQL against the sources
+    Validate(validate::Args),
+    /// Make the label tables that training reads
+    Labels(labels::Args),
+    /// Print how good a version is, task by task
+    Evaluate(evaluate::Args),
+    /// Say for each task of a version whether it belongs into the shared model
+    Advise(advise::Args),
+    /// Make data to try things with
+    Data(data::Args),
+    /// List the versions in a store
+    Versions(versions::Args),
+    /// Move a channel to a version
+    Promote(promote::Args),
+    /// Move a channel back to the version before
+    Rollback(rollback::Args),
+    /// Delete old versions that no channel needs
+    Prune(prune::Args),
     /// Print the completion script of a shell
     Completions(completions::Args),
 }
@@ -14,6 +41,15 @@ impl Command {
     /// Does it.
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
+            Self::Validate(args) => validate::run(args).await,
+            Self::Labels(args) => labels::run(args).await,
+            Self::Evaluate(args) => evaluate::run(args).await,
+            Self::Advise(args) => advise::run(args).await,
+            Self::Data(args) => data::run(args),
+            Self::Versions(args) => versions::run(args).await,
+            Self::Promote(args) => promote::run(args).await,
+            Self::Rollback(args) => rollback::run(args).await,
+            Self::Prune(args) => prune::run(args).await,
             Self::Completions(args) => completions::run(args),
         }
     }
