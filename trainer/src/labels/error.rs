@@ -113,7 +113,7 @@ impl SqlProblem {
     }
 }
 
-/// What the engine says, without its own frames and backtraces.
+/// What the engine says, in one line and without its own frames and backtraces.
 pub(super) fn first_line(error: &DataFusionError) -> String {
     let error = error.find_root();
     let said = match error {
@@ -121,5 +121,12 @@ pub(super) fn first_line(error: &DataFusionError) -> String {
         other => other.to_string(),
     };
     let said = said.trim_start_matches("sql parser error: ").trim_start_matches("Error during planning: ");
-    said.split("\nbacktrace:").next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
+    let said = said.split("\nbacktrace:").next().unwrap_or_default();
+    let line = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    match error {
+        DataFusionError::ResourcesExhausted(_) if line.contains("HashJoin") => {
+            format!("{line}; a join holds its first table in memory, so put the short one first: FROM short JOIN long")
+        }
+        _ => line,
+    }
 }

@@ -12,7 +12,10 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use super::LabelError;
 
 /// Memory of sorts, joins and aggregates; beyond it they spill. Larger tables take longer, not more memory.
-const MEMORY: usize = 512 << 20;
+const MEMORY: usize = 256 << 20;
+
+/// Spilled runs that are merged at once, each with two batches in memory.
+const MERGED_RUNS: usize = 8;
 
 /// Rows of one batch. Rows with a long history are wide, and merging spilled runs holds a batch of each.
 const BATCH_ROWS: usize = 2048;
@@ -26,8 +29,15 @@ pub(super) fn context(spill: &Path) -> Result<SessionContext, LabelError> {
     // String views keep the whole buffers alive that they point into, which the memory bound does not see.
     options.sql_parser.map_string_types_to_utf8view = false;
     options.execution.parquet.schema_force_view_types = false;
+    // Which table of a join is held in memory is then the author's choice, the first one, and not an estimate's: how
+    // wide a history will be is what no statistics say.
+    options.optimizer.join_reordering = false;
     let pool = TrackConsumersPool::new(FairSpillPool::new(MEMORY), NonZeroUsize::MIN);
-    let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_temp_file_path(spill).build_arc()?;
+    let runtime = RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(pool))
+        .with_temp_file_path(spill)
+        .with_max_spill_merge_fan_in(MERGED_RUNS)
+        .build_arc()?;
     let state = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
     Ok(SessionContext::new_with_state(state.build()))
 }

@@ -1,5 +1,19 @@
 -- A user with profile and history in one genre, and what was rated next in it: one row for each genre of a title.
-WITH asked AS (
+WITH rated AS (
+  SELECT
+    e.sequence,
+    e.position,
+    e.item_id,
+    e.label,
+    e.event_time,
+    e.split,
+    p.age,
+    p.gender,
+    p.occupation
+  FROM people p
+  RIGHT JOIN events e ON e.sequence = p.user_id
+),
+asked AS (
   SELECT
     sequence,
     position,
@@ -7,24 +21,27 @@ WITH asked AS (
     label,
     event_time,
     split,
+    age,
+    gender,
+    occupation,
     -- What precedes the event, of all genres; the first event's empty list is null everywhere.
     CASE WHEN position > 1 THEN
       array_agg(item_id) OVER (
         PARTITION BY sequence ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
       )
     END AS history
-  FROM events
+  FROM rated
 ),
-parts AS (
+genres AS (
   SELECT m.item_id, split_part(m.genres, ' ', n.i) AS genre
   FROM movies m
   CROSS JOIN (VALUES (1), (2), (3), (4), (5), (6), (7), (8)) AS n (i)
 )
 SELECT
   a.sequence AS user_id,
-  p.age,
-  p.gender,
-  p.occupation,
+  a.age,
+  a.gender,
+  a.occupation,
   a.history,
   g.genre,
   CAST(a.event_time AS DOUBLE) AS time,
@@ -35,7 +52,7 @@ SELECT
   a.split,
   -- What follows in a genre's sequence stays in the genre.
   concat(a.sequence, '/', g.genre) AS sequence
-FROM asked a
-JOIN parts g ON g.item_id = a.item_id AND g.genre <> ''
-LEFT JOIN people p ON p.user_id = a.sequence
+FROM genres g
+JOIN asked a ON a.item_id = g.item_id
+WHERE g.genre <> ''
 ORDER BY a.sequence, g.genre, a.position

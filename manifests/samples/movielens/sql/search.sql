@@ -36,20 +36,24 @@ hashed AS (
     (CAST(sequence AS BIGINT) * 611953 + CAST(item_id AS BIGINT) * 15487) % 999983 AS choice
   FROM events
   WHERE label >= 0.5
+),
+titled AS (
+  SELECT h.sequence, h.position, h.item_id, h.label, h.event_time, h.split, h.kind, h.choice, t.title
+  FROM titles t
+  JOIN hashed h ON h.item_id = t.item_id
 )
 SELECT
   CASE
-    WHEN h.kind = 1 AND w.word IS NOT NULL THEN w.word
-    WHEN h.kind = 2 THEN trim(substr(t.title, 1, CAST(4 + h.choice % 5 AS INTEGER)))
+    WHEN t.kind = 1 AND w.word IS NOT NULL THEN w.word
+    WHEN t.kind = 2 THEN trim(substr(t.title, 1, CAST(4 + t.choice % 5 AS INTEGER)))
     ELSE t.title
   END AS query,
-  h.item_id,
-  h.label,
+  t.item_id,
+  t.label,
   CAST(1 AS DOUBLE) AS weight,
-  h.event_time,
-  h.split,
-  h.sequence
-FROM hashed h
-JOIN titles t ON t.item_id = h.item_id
-LEFT JOIN words w ON w.item_id = h.item_id AND w.word_number = 1 + h.choice % w.words
-ORDER BY h.sequence, h.position
+  t.event_time,
+  t.split,
+  t.sequence
+FROM words w
+RIGHT JOIN titled t ON t.item_id = w.item_id AND w.word_number = 1 + t.choice % w.words
+ORDER BY t.sequence, t.position
