@@ -2,7 +2,7 @@
 //!
 //! A pure function of what a version's evaluation carries. The thresholds are constants with their reasons below.
 
-mod overlap;
+pub mod overlap;
 mod rules;
 mod text;
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{AdviseInput, LabelKind, Numbers, TaskAdvice, TaskInput};
+use super::{AdviseInput, LabelKind, Numbers, SliceComparison, TaskAdvice, TaskInput};
 
 /// A unified model below this share of the single-task model speaks against consolidating, even where the cases are
 /// too few to call it significant.
@@ -135,34 +135,31 @@ fn decide(findings: &[Finding]) -> (Decision, String) {
     }
 }
 
-/// By the slice on which the unified model fares worst.
+/// By the slice on which the unified model fares worst; where it is nowhere worse, by one on which it is better.
 fn measured(task: &TaskInput) -> Finding {
-    let worst = task.comparisons.iter().min_by(|a, b| {
-        let ratio = |c: &super::SliceComparison| c.comparison.ratio.unwrap_or(f64::INFINITY);
-        let harm = |c: &super::SliceComparison| c.comparison.significant && c.comparison.difference < 0.0;
-        harm(b).cmp(&harm(a)).then(ratio(a).total_cmp(&ratio(b)))
-    });
-    let Some(worst) = worst else {
+    let harms = |c: &&SliceComparison| c.comparison.significant && c.comparison.difference < 0.0;
+    let gains = |c: &&SliceComparison| c.comparison.significant && c.comparison.difference > 0.0;
+    let ratio = |c: &SliceComparison| c.comparison.ratio.unwrap_or(f64::INFINITY);
+    let by_ratio = |a: &&SliceComparison, b: &&SliceComparison| ratio(a).total_cmp(&ratio(b));
+    let all = || task.comparisons.iter();
+    let (weight, verdict, decisive) = if let Some(harm) = all().filter(harms).min_by(by_ratio) {
+        (Weight::DecidesAgainst, "significant loss", harm)
+    } else if let Some(low) = all().filter(|c| ratio(c) < SMALLEST_RATIO).min_by(by_ratio) {
+        (Weight::Against, "a loss, though not significant", low)
+    } else if let Some(gain) = all().find(gains) {
+        (Weight::DecidesFor, "significant gain", gain)
+    } else if let Some(worst) = all().min_by(by_ratio) {
+        (Weight::For, "no loss shown", worst)
+    } else {
         let text = "not compared with a single-task model".into();
         return Finding::new(Rule::Measured, Weight::Neutral, text, &[]);
     };
-    let c = &worst.comparison;
-    let better_somewhere = task.comparisons.iter().any(|c| c.comparison.significant && c.comparison.difference > 0.0);
-    let ratio = c.ratio.unwrap_or(f64::INFINITY);
-    let (weight, verdict) = if c.significant && c.difference < 0.0 {
-        (Weight::DecidesAgainst, "the unified model is significantly worse than the single-task model")
-    } else if ratio < SMALLEST_RATIO {
-        (Weight::Against, "the unified model is below the single-task model, though not significantly")
-    } else if better_somewhere {
-        (Weight::DecidesFor, "the unified model is significantly better than the single-task model")
-    } else {
-        (Weight::For, "the unified model loses nothing that can be told against the single-task model")
-    };
+    let c = &decisive.comparison;
     let text = format!(
-        "{verdict}: {} on {} {}, difference {:+.3} ({:+.3} to {:+.3})",
-        c.ratio.map_or_else(|| "ratio undefined".to_owned(), |r| format!("ratio {r:.3}")),
-        worst.slice.name(),
-        worst.metric.name(),
+        "{verdict}: {} on {} is {} single-task, {:+.3} ({:+.3} to {:+.3})",
+        decisive.metric.name(),
+        decisive.slice.name(),
+        c.ratio.map_or_else(|| "above a zero of".to_owned(), |r| format!("{r:.2} ×")),
         c.difference,
         c.low,
         c.high

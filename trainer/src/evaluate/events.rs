@@ -187,8 +187,20 @@ pub struct Arrivals {
 }
 
 impl Arrivals {
-    /// Whether the sequence has no event before the cut.
+    /// Whether the sequence is known and has no event before the cut.
     pub fn is_cold(&self, sequence: &str) -> bool {
-        self.first.get(sequence).is_none_or(|&first| first >= self.cut)
+        of_owner(&self.first, sequence).is_some_and(|(_, &first)| first >= self.cut)
     }
+
+    /// The sequence of the events that a label table's sequence is part of; itself where none is known.
+    pub fn owner<'s>(&'s self, sequence: &'s str) -> &'s str {
+        of_owner(&self.first, sequence).map_or(sequence, |(owner, _)| owner)
+    }
+}
+
+/// What is known of a label table's sequence. A task may follow a part of a sequence alone, such as a user's events in
+/// one genre; it then names it `<sequence>/<part>`.
+pub(crate) fn of_owner<'m, T>(by_sequence: &'m HashMap<String, T>, sequence: &str) -> Option<(&'m str, &'m T)> {
+    let find = |name: &str| by_sequence.get_key_value(name).map(|(owner, value)| (owner.as_str(), value));
+    find(sequence).or_else(|| find(sequence.rsplit_once('/')?.0))
 }

@@ -51,7 +51,8 @@ pub struct System<'a> {
 /// The ranks of a task's cases under several systems, all over the same cases in the same order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ranks {
-    /// Each case's sequence, numbered from zero by first appearance; a case without one is a sequence of its own.
+    /// Each case's sequence of events, numbered from zero by first appearance; a case without one is a sequence of its
+    /// own.
     pub sequences: Vec<u32>,
     /// Whether the case's sequence began after the global time cut.
     pub cold: Vec<bool>,
@@ -120,7 +121,7 @@ impl<'a> Ranking<'a> {
                     next - 1
                 };
                 ranks.sequences.push(match &case.sequence {
-                    Some(sequence) => *sequences.entry(sequence.clone()).or_insert_with(fresh),
+                    Some(s) => *sequences.entry(self.arrivals.owner(s).to_owned()).or_insert_with(fresh),
                     None => fresh(),
                 });
                 ranks.cold.push(case.sequence.as_ref().is_some_and(|s| self.arrivals.is_cold(s)));

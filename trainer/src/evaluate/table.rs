@@ -28,9 +28,9 @@ impl Evaluation {
 
 impl TaskEvaluation {
     fn table(&self, split: &str) -> Table {
-        let mut header = vec!["slice".to_owned(), "system".into()];
-        header.extend(self.metrics.iter().map(|m| format!(">{}", m.name())));
-        header.push(">unified ÷ it".into());
+        let mut header = vec!["SLICE".to_owned(), "SYSTEM".into()];
+        header.extend(self.metrics.iter().map(|m| format!(">{}", m.name().to_uppercase())));
+        header.push(">UNIFIED ÷ IT".into());
         let mut rows = Vec::new();
         for slice in &self.slices {
             for (number, system) in slice.systems.iter().enumerate() {

@@ -98,7 +98,7 @@ mod tests {
         assert_eq!(neighbours('a'), ['s', 'q', 'z']);
         assert_eq!(neighbours('Q'), ['W', 'A']);
         assert_eq!(neighbours('5'), ['4', '6', 't']);
-        assert_eq!(neighbours('é'), []);
+        assert!(neighbours('é').is_empty());
     }
 
     /// Levenshtein distance.

@@ -11,7 +11,7 @@ use unimodel_model::schema::{Element, ElementType, Entity};
 
 use crate::evaluate::cases::Case;
 use crate::evaluate::error::EvaluateError;
-use crate::evaluate::events::{Counted, Events};
+use crate::evaluate::events::{Counted, Events, of_owner};
 use crate::evaluate::scorer::Scorer;
 
 /// What each item (row) says for each other (column), `items × items`; nothing for itself.
@@ -141,9 +141,9 @@ impl History {
 
     /// Its history, the most recent last; without one, its source item.
     fn of(&self, case: &Case) -> Vec<u32> {
-        let liked = self.liked.as_ref().zip(case.sequence.as_ref()).and_then(|(liked, s)| liked.get(s));
+        let liked = self.liked.as_ref().zip(case.sequence.as_ref()).and_then(|(liked, s)| of_owner(liked, s));
         let likes = |item: &u32| match (&self.liked, &case.sequence) {
-            (Some(_), Some(_)) => liked.is_some_and(|items| items.binary_search(item).is_ok()),
+            (Some(_), Some(_)) => liked.is_some_and(|(_, items)| items.binary_search(item).is_ok()),
             _ => true,
         };
         let lists = self.lists.iter().filter_map(|element| match case.context.get(element) {
