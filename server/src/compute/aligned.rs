@@ -22,12 +22,13 @@ impl AlignedVec {
         Self { data, start, len }
     }
 
-    /// Makes room for at least so many floats; what they hold is not said.
-    pub fn at_least(&mut self, len: usize) -> &mut [f32] {
-        if self.len < len {
+    /// Becomes so many floats, in the same memory where that is enough. What they hold is not said.
+    pub fn reuse(&mut self, len: usize) -> &mut [f32] {
+        if self.data.len() < self.start + len {
             *self = Self::zeros(len);
         }
-        &mut self[..len]
+        self.len = len;
+        self
     }
 }
 

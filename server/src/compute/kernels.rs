@@ -220,7 +220,7 @@ impl Kernels {
         let panels = outputs.div_ceil(panel);
         let length = inputs * panels * panel;
         assert_eq!((item.data().len(), product.data().len()), (length, length));
-        assert!(out.len() >= length);
+        assert_eq!(out.len(), length);
         let (item, product) = (item.data().as_ptr(), product.data().as_ptr());
         // SAFETY: as in `linear`.
         unsafe { (self.0.fold)(item, product, context.as_ptr(), inputs, panels, out.as_mut_ptr()) }

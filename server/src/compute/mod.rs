@@ -1,5 +1,13 @@
 //! From a loaded version to scores on a CPU: single-threaded, no IO, no knowledge of requests.
 
 pub mod aligned;
+mod context;
+pub mod engine;
+pub mod items;
 pub mod kernels;
+pub mod mlp;
 pub mod packed;
+pub mod pair;
+pub mod scratch;
+pub mod threads;
+pub mod top;

@@ -53,7 +53,7 @@ impl Packed {
     /// `item + diag(context) · product`: the weights of the item and of its product with the context as one matrix of
     /// the item, for one context. `folded` keeps its memory from one call to the next.
     pub fn fold(kernels: Kernels, item: &Self, product: &Self, context: &[f32], folded: &mut Self) {
-        folded.data.at_least(item.data.len());
+        folded.data.reuse(item.data.len());
         (folded.inputs, folded.outputs, folded.panel) = (item.inputs, item.outputs, item.panel);
         kernels.fold(item, product, context, &mut folded.data);
     }

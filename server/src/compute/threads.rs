@@ -1,0 +1,85 @@
+//! Where threads run, and how urgently.
+
+use std::io;
+
+/// The cores that this process may run on; in a container those of its cpuset.
+///
+/// # Errors
+/// The system does not say.
+pub fn allowed_cores() -> io::Result<Vec<usize>> {
+    #[cfg(target_os = "linux")]
+    {
+        let set = rustix::thread::sched_getaffinity(None)?;
+        Ok((0..rustix::thread::CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect())
+    }
+    #[cfg(not(target_os = "linux"))]
+    Ok((0..std::thread::available_parallelism()?.get()).collect())
+}
+
+/// Keeps the current thread on one core, so that its caches stay its own. Does nothing where the system has no such call.
+///
+/// # Errors
+/// There is no such core, or the process may not run on it.
+pub fn pin_current_thread(core: usize) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        if core >= rustix::thread::CpuSet::MAX_CPU {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("core {core}: no system has so many")));
+        }
+        let mut set = rustix::thread::CpuSet::new();
+        set.set(core);
+        rustix::thread::sched_setaffinity(None, &set)?;
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = core;
+    Ok(())
+}
+
+/// Lets the current thread, and those that it starts, have what the others leave: for preparing a version beside
+/// serving. Does nothing where priorities are those of processes.
+///
+/// # Errors
+/// The system refuses.
+pub fn lower_priority_of_current_thread() -> io::Result<()> {
+    // On Linux a nice value is a thread's, and process 0 means the calling thread (setpriority(2), "C library/kernel
+    // differences").
+    #[cfg(target_os = "linux")]
+    rustix::process::setpriority_process(None, 10)?;
+    Ok(())
+}
+
+#[cfg(all(test, target_os = "linux"))]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pinned_thread_may_run_on_its_core_alone() {
+        let cores = allowed_cores().unwrap();
+        let core = *cores.last().unwrap();
+        let pinned = std::thread::spawn(move || {
+            pin_current_thread(core).unwrap();
+            allowed_cores().unwrap()
+        });
+        assert_eq!(pinned.join().unwrap(), [core]);
+        assert_eq!(allowed_cores().unwrap(), cores);
+    }
+
+    #[test]
+    fn a_core_that_is_not_there_is_an_error() {
+        assert!(pin_current_thread(rustix::thread::CpuSet::MAX_CPU - 1).is_err());
+        assert_eq!(pin_current_thread(usize::MAX).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn only_the_thread_itself_gets_nicer() {
+        let nice = || rustix::process::getpriority_process(None).unwrap();
+        let before = nice();
+        let lowered = std::thread::spawn(move || {
+            lower_priority_of_current_thread().unwrap();
+            nice()
+        });
+        assert_eq!(lowered.join().unwrap(), 10);
+        assert_eq!(nice(), before);
+    }
+}

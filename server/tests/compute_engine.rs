@@ -1,0 +1,302 @@
+//! The engine against the plain candle path, for random networks, contexts and candidates.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use candle_core::{Device, Tensor};
+use proptest::prelude::*;
+use unimodel_model::bundle::Oracle;
+use unimodel_model::catalogue::{AttributeColumn, Catalogue};
+use unimodel_model::context::{Context, Value};
+use unimodel_model::features::{EncodedContext, Encoder};
+use unimodel_model::network::{
+    LINEAR_CONTEXT, LINEAR_ITEM, LOG_POPULARITY, LinearConfig, Network, NetworkConfig, RankerConfig, Tensors,
+    parameters,
+};
+use unimodel_model::schema::{Attribute, AttributeType, Element, ElementType, Encoding, Entity, Head, Schema};
+use unimodel_server::compute::engine::{Candidates, Engine};
+use unimodel_server::compute::kernels::{Isa, Kernels};
+use unimodel_server::compute::pair::Cancelled;
+use unimodel_server::compute::scratch::Scratch;
+use unimodel_server::compute::top::Top;
+
+const HEADS: usize = 3;
+const WORDS: [&str; 6] = ["matrix", "toy story", "alien", "the godfather", "x", "1984 §"];
+const CATEGORIES: [&str; 4] = ["drama", "comedy", "war", "never seen in training"];
+
+/// Numbers that look random, the same on every machine.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        self.next() as usize % n
+    }
+
+    fn of<'a>(&mut self, from: &[&'a str]) -> &'a str {
+        from[self.below(from.len())]
+    }
+
+    /// Within ±0.5.
+    fn float(&mut self) -> f32 {
+        self.next() as f32 / (1u64 << 31) as f32 - 0.5
+    }
+}
+
+fn schema(network: NetworkConfig) -> Schema {
+    let element = |name: &str, kind, of| {
+        let default = Value::Null;
+        Element { name: name.into(), kind, of, default, dropout: 0.0, max_length: Some(12), description: None }
+    };
+    let attribute = |name: &str, kind| Attribute { name: name.into(), kind };
+    let vocabulary = || Encoding::Vocabulary { values: CATEGORIES[..3].iter().map(|v| (*v).to_owned()).collect() };
+    Schema {
+        context: vec![
+            element("age", ElementType::Number, Entity::Other),
+            element("country", ElementType::Category, Entity::Other),
+            element("user", ElementType::Id, Entity::Other),
+            element("source", ElementType::Id, Entity::Item),
+            element("history", ElementType::IdList, Entity::Item),
+            element("tags", ElementType::IdList, Entity::Other),
+            element("query", ElementType::Text, Entity::Other),
+            element("note", ElementType::Text, Entity::Other),
+        ],
+        profile_key: None,
+        attributes: vec![
+            attribute("title", AttributeType::Text),
+            attribute("genre", AttributeType::Category),
+            attribute("genres", AttributeType::CategoryList),
+            attribute("year", AttributeType::Number),
+        ],
+        heads: (0..HEADS).map(|h| Head { name: format!("h{h}"), description: None, elements: vec![] }).collect(),
+        network,
+        context_encodings: BTreeMap::from([
+            ("age".into(), Encoding::Standardised { mean: 30.0, deviation: 10.0 }),
+            ("country".into(), vocabulary()),
+            ("user".into(), vocabulary()),
+            ("tags".into(), vocabulary()),
+        ]),
+        attribute_encodings: BTreeMap::from([
+            ("genre".into(), vocabulary()),
+            ("genres".into(), vocabulary()),
+            ("year".into(), Encoding::Standardised { mean: 1980.0, deviation: 20.0 }),
+        ]),
+    }
+}
+
+fn catalogue(schema: &Schema, items: usize, numbers: &mut Numbers) -> Catalogue {
+    let columns = vec![
+        AttributeColumn::Text((0..items).map(|i| (i % 5 > 0).then(|| numbers.of(&WORDS).to_owned())).collect()),
+        AttributeColumn::Category(
+            (0..items).map(|i| (i % 7 > 0).then(|| numbers.of(&CATEGORIES).to_owned())).collect(),
+        ),
+        AttributeColumn::CategoryList((0..items).map(|i| vec![numbers.of(&CATEGORIES).to_owned(); i % 3]).collect()),
+        AttributeColumn::Number((0..items).map(|i| (i % 4 > 0).then_some(1950.0 + i as f64)).collect()),
+    ];
+    let ids = (0..items).map(|i| format!("i{i}")).collect();
+    Catalogue::new(ids, schema.attributes.iter().cloned().zip(columns).collect()).unwrap()
+}
+
+fn tensors(schema: &Schema, items: usize, numbers: &mut Numbers) -> Tensors {
+    let shapes = parameters(schema, items).into_iter().map(|p| (p.name, p.shape));
+    let mut counted = vec![(LOG_POPULARITY, vec![items])];
+    if let Some(linear) = &schema.network.linear {
+        counted.extend([(LINEAR_CONTEXT, vec![items + 1, linear.width]), (LINEAR_ITEM, vec![items, linear.width])]);
+    }
+    shapes
+        .chain(counted.into_iter().map(|(name, shape)| (name.to_owned(), shape)))
+        .map(|(name, shape)| {
+            let values: Vec<f32> = (0..shape.iter().product()).map(|_| numbers.float()).collect();
+            (name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap())
+        })
+        .collect()
+}
+
+/// A context with each element there or not, its values known or not.
+fn context(items: usize, numbers: &mut Numbers) -> Context {
+    let item = |n: &mut Numbers| format!("i{}", n.below(items + 1));
+    let history = (0..numbers.below(20)).map(|_| item(numbers)).collect();
+    let tags = (0..numbers.below(5)).map(|_| numbers.of(&CATEGORIES).to_owned()).collect();
+    let all = [
+        ("age", Value::Number(numbers.below(90) as f64)),
+        ("country", Value::Text(numbers.of(&CATEGORIES).into())),
+        ("user", Value::Text(numbers.of(&CATEGORIES).into())),
+        ("source", Value::Text(item(numbers))),
+        ("history", Value::List(history)),
+        ("tags", Value::List(tags)),
+        ("query", Value::Text(numbers.of(&WORDS).into())),
+        ("note", Value::Text(numbers.of(&WORDS).into())),
+    ];
+    all.into_iter().filter(|_| numbers.below(3) > 0).map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// A version and a request.
+struct World {
+    network: Network,
+    items: usize,
+    head: usize,
+    context: EncodedContext,
+    /// Some items, each once, in any order.
+    candidates: Vec<u32>,
+}
+
+impl World {
+    fn new(seed: u64, ranker: Option<RankerConfig>) -> Self {
+        let mut numbers = Numbers(seed);
+        let items = 1 + numbers.below(300);
+        let schema = schema(NetworkConfig {
+            width: 1 + numbers.below(40),
+            hidden: 1 + numbers.below(50),
+            history_width: 1 + numbers.below(20),
+            history_decay: vec![0.3, 0.1, 0.02][..1 + numbers.below(3)].to_vec(),
+            text_buckets: 64,
+            text_width: 1 + numbers.below(40),
+            linear: (numbers.below(3) > 0)
+                .then(|| LinearConfig { width: 1 + numbers.below(40), ..LinearConfig::default() }),
+            ranker,
+            ..NetworkConfig::default()
+        });
+        let catalogue = catalogue(&schema, items, &mut numbers);
+        let network = Network::new(&schema, &catalogue, tensors(&schema, items, &mut numbers)).unwrap();
+        let context = Encoder::new(&schema, &catalogue).encode(&context(items, &mut numbers)).unwrap();
+        let mut candidates: Vec<u32> = (0..items as u32).collect();
+        candidates.sort_by_cached_key(|_| numbers.next());
+        candidates.truncate(1 + numbers.below(items));
+        Self { network, items, head: numbers.below(HEADS), context, candidates }
+    }
+
+    /// The scores of all items by plain candle.
+    fn expected(&self, candidates: &[u32]) -> Vec<f32> {
+        let oracle = Oracle::new(&self.network).unwrap();
+        let scores = oracle.score(&[(&self.context, self.head)], |_, item| candidates.contains(&item)).unwrap();
+        scores.into_iter().next().unwrap()
+    }
+
+    /// By how much the dot product of the last that is ranked again leads over the next: where it does not, rounding
+    /// says which of the two is.
+    fn lead_at_the_cut(&self, candidates: &[u32]) -> f32 {
+        let most = self.network.schema().network.ranker.as_ref().map_or(usize::MAX, |r| r.candidates);
+        if candidates.len() <= most {
+            return f32::INFINITY;
+        }
+        let side = self.network.contexts(&[(&self.context, self.head)], None).unwrap();
+        let dots = self.network.dot_scores(&side, &self.network.items(None).unwrap()).unwrap();
+        let dots = dots.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let mut dots: Vec<f32> = candidates.iter().map(|i| dots[*i as usize]).collect();
+        dots.sort_unstable_by(|a, b| b.total_cmp(a));
+        dots[most - 1] - dots[most]
+    }
+}
+
+fn kernels() -> Vec<Kernels> {
+    Isa::ALL
+        .into_iter()
+        .filter_map(|isa| {
+            let kernels = Kernels::of(isa);
+            if kernels.is_none() {
+                println!("skipped: this machine has no {}", isa.name());
+            }
+            kernels
+        })
+        .collect()
+}
+
+fn rankers() -> impl Strategy<Value = Option<RankerConfig>> {
+    let hidden = proptest::collection::vec(1usize..70, 1..4);
+    proptest::option::of((hidden, 1usize..120).prop_map(|(hidden, candidates)| RankerConfig { hidden, candidates }))
+}
+
+/// Both paths compute in single precision and sum in other orders. The scores here are sums of terms of a few units.
+fn near(a: f32, b: f32) -> bool {
+    (a - b).abs() <= 1e-4 * b.abs().max(8.0)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn scores_and_order_are_those_of_plain_candle(seed: u64, ranker in rankers(), all: bool, limit in 1usize..400) {
+        let world = World::new(seed, ranker);
+        let everything: Vec<u32> = (0..world.items as u32).collect();
+        let ids = if all { &everything } else { &world.candidates };
+        prop_assume!(world.lead_at_the_cut(ids) > 1e-3);
+        let scores = world.expected(ids);
+        let mut best: Vec<f32> = ids.iter().map(|i| scores[*i as usize]).collect();
+        best.sort_unstable_by(|a, b| b.total_cmp(a));
+        best.truncate(limit);
+        for kernels in kernels() {
+            let engine = Engine::new(kernels, &world.network).unwrap();
+            let candidates = if all { Candidates::All } else { Candidates::Items(ids) };
+            let context = engine.context(world.head, &world.context);
+            let got = engine.rank(&context, candidates, limit, &mut Scratch::default(), &mut || true).unwrap();
+            prop_assert_eq!(got.len(), best.len());
+            for (scored, best) in got.iter().zip(&best) {
+                prop_assert!(ids.contains(&scored.item));
+                let expected = scores[scored.item as usize];
+                prop_assert!(near(scored.score, expected), "{kernels:?} {scored:?} {expected}");
+                prop_assert!(near(scored.score, *best), "{kernels:?} {scored:?} in the place of {best}");
+            }
+        }
+    }
+
+    #[test]
+    fn parts_give_the_same_to_the_last_bit(
+        seed: u64,
+        ranker in rankers(),
+        limit in 1usize..400,
+        cut in 0.0..1.0,
+    ) {
+        let world = World::new(seed, ranker);
+        let candidates = Candidates::Items(&world.candidates);
+        let count = world.candidates.len();
+        let at = |n: usize| (cut * n as f64) as usize;
+        for kernels in kernels() {
+            let engine = Engine::new(kernels, &world.network).unwrap();
+            let context = engine.context(world.head, &world.context);
+            let mut scratch = Scratch::default();
+            let whole = engine.rank(&context, candidates, limit, &mut scratch, &mut || true).unwrap();
+            let mut tops = [0..at(count), at(count)..count].map(|part| {
+                let mut top = Top::new(engine.keep(limit));
+                engine.retrieve(&context, candidates, part, &mut top, &mut scratch, &mut || true).unwrap();
+                top
+            });
+            let [first, second] = &mut tops;
+            first.merge(second.clone());
+            let mut kept = first.clone().into_sorted();
+            let reranked = engine.reranked(kept.len());
+            let (left, right) = kept[..reranked].split_at_mut(at(reranked));
+            // A thread's own scratch, not that of the other part.
+            engine.rerank(&context, right, &mut Scratch::default(), &mut || true).unwrap();
+            engine.rerank(&context, left, &mut scratch, &mut || true).unwrap();
+            prop_assert_eq!(engine.finish(kept, limit), whole);
+        }
+    }
+
+    #[test]
+    fn a_cancelled_request_stops_at_the_next_chunk(seed: u64, ranker in rankers(), after in 0usize..6) {
+        let world = World::new(seed, ranker);
+        let engine = Engine::new(Kernels::detect(), &world.network).unwrap();
+        let context = engine.context(world.head, &world.context);
+        let rank = |scratch: &mut Scratch, go_on: &mut dyn FnMut() -> bool| {
+            engine.rank(&context, Candidates::All, 10, scratch, go_on)
+        };
+        let mut scratch = Scratch::default();
+        let mut chunks = 0;
+        let whole = rank(&mut scratch, &mut || { chunks += 1; true }).unwrap();
+        let mut asked = 0;
+        let got = rank(&mut scratch, &mut || { asked += 1; asked <= after });
+        if after < chunks {
+            prop_assert_eq!(got, Err(Cancelled));
+            prop_assert_eq!(asked, after + 1);
+        } else {
+            prop_assert_eq!(got, Ok(whole.clone()));
+        }
+        // What was given up leaves nothing behind.
+        prop_assert_eq!(rank(&mut scratch, &mut || true).unwrap(), whole);
+    }
+}
