@@ -290,7 +290,7 @@ impl RankError {
     /// The field of the request that is wrong, as a path, where one is.
     pub fn field(&self) -> Option<String> {
         use ContextError as C;
-        Some(match self {
+        let field = match self {
             Self::UnknownTask { .. } | Self::MissingTask { .. } | Self::ConflictingTask { .. } => "task".into(),
             Self::Context(
                 C::UnknownElement { element, .. } | C::WrongType { element, .. } | C::NotFinite { element, .. },
@@ -306,7 +306,8 @@ impl RankError {
             Self::InvalidTimeout { .. } => "timeout".into(),
             Self::InvalidTensor { tensor, .. } => tensor.clone(),
             _ => return None,
-        })
+        };
+        Some(cut(field, 200))
     }
 
     /// What a program may want to know: the members of a problem document beyond those of RFC 9457.
@@ -388,7 +389,7 @@ fn list(names: &[String]) -> String {
 }
 
 fn suggestion(nearest: &Option<String>) -> String {
-    nearest.as_ref().map_or(String::new(), |name| format!("; did you mean `{name}`?"))
+    nearest.as_ref().map_or(String::new(), |name| format!(" (did you mean `{name}`?)"))
 }
 
 #[cfg(test)]

@@ -3,8 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use futures::{Stream, StreamExt};
-use tokio_stream::wrappers::WatchStream;
+use futures::Stream;
 use tonic::{Request, Response, Status, async_trait};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::{Health, HealthServer};
@@ -42,12 +41,15 @@ impl Health for HealthGrpc {
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
         // The protocol wants a stream for an unknown service too.
         let known = self.knows(&request.get_ref().service);
-        let changes = WatchStream::new(self.0.ranking.readiness()).scan(false, move |stopped, readiness| {
-            // After the last change the stream ends: it must not hold up a server that stops.
-            let answer =
-                (!*stopped).then(|| if known { response(&readiness) } else { of(ServingStatus::ServiceUnknown) });
-            *stopped |= readiness == Readiness::Stopping;
-            futures::future::ready(answer.map(Ok))
+        let mut readiness = self.0.ranking.readiness();
+        readiness.mark_changed();
+        // After the last change the stream ends: it must not hold up a server that stops.
+        let changes = futures::stream::unfold(Some(readiness), move |readiness| async move {
+            let mut readiness = readiness?;
+            readiness.changed().await.ok()?;
+            let now = readiness.borrow_and_update().clone();
+            let answer = if known { response(&now) } else { of(ServingStatus::ServiceUnknown) };
+            Some((Ok(answer), (now != Readiness::Stopping).then_some(readiness)))
         });
         Ok(Response::new(Box::pin(changes)))
     }

@@ -2,7 +2,9 @@
 //! [`crate::request`].
 
 use std::fmt;
+use std::marker::PhantomData;
 
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize};
@@ -17,8 +19,8 @@ use crate::timeout;
 /// # Errors
 /// [`RankError::InvalidBody`] with line and column, or [`RankError::InvalidTimeout`].
 pub(crate) fn read(body: &[u8]) -> Result<(Option<String>, Asked), RankError> {
-    let body: Body = serde_json::from_slice(body).map_err(|error| syntax(&error))?;
-    let candidates = body.candidates.unwrap_or_default();
+    let Object(body): Object<Body> = serde_json::from_slice(body).map_err(|error| syntax(&error))?;
+    let Object(candidates) = body.candidates.unwrap_or_default();
     let timeout = body.timeout.as_deref().map(timeout::parse).transpose()?;
     let (context, context_misfit) = body.context.unwrap_or_default().into_parts();
     let (select, select_misfit) = match candidates.select {
@@ -47,18 +49,40 @@ pub(crate) fn syntax(error: &serde_json::Error) -> RankError {
     RankError::InvalidBody { message: error.to_string(), position: Some((error.line(), error.column())) }
 }
 
+/// A struct that is a JSON object: serde's own also takes a list of the members' values.
+#[derive(Default)]
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a JSON object")]
+#[serde(deny_unknown_fields)]
 struct Body {
     task: Option<String>,
     context: Option<Fields>,
-    candidates: Option<CandidatesBody>,
+    candidates: Option<Object<CandidatesBody>>,
     limit: Option<Limit>,
     timeout: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object with `ids`, `select` or `all`")]
+#[serde(deny_unknown_fields)]
 struct CandidatesBody {
     ids: Option<IdList>,
     select: Option<Fields>,

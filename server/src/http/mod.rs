@@ -19,7 +19,7 @@ use http::header::CONTENT_TYPE;
 use crate::error::RankError;
 use crate::front::Front;
 use crate::grpc;
-pub(crate) use crate::http::json::syntax;
+pub(crate) use crate::http::json::{Object, syntax};
 use crate::oip;
 
 /// Everything that the data port answers.

@@ -5,20 +5,20 @@ use std::fmt;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::http::Object;
 use crate::oip::infer::{Output, OutputData, Parameter};
 use crate::oip::tensor::Data;
 use crate::request::Ids;
 
 #[derive(Deserialize)]
-#[serde(expecting = "a JSON object")]
 pub(super) struct Request {
     #[serde(default)]
     pub(super) id: Option<String>,
     #[serde(default)]
     pub(super) parameters: ParameterMap,
-    pub(super) inputs: Vec<Input>,
+    pub(super) inputs: Vec<Object<Input>>,
     #[serde(default)]
-    pub(super) outputs: Vec<Requested>,
+    pub(super) outputs: Vec<Object<Requested>>,
 }
 
 #[derive(Deserialize)]

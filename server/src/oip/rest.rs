@@ -15,7 +15,7 @@ use unimodel_protocol::inference as pb;
 
 use crate::error::RankError;
 use crate::front::{Call, Front};
-use crate::http::{body, problem, syntax};
+use crate::http::{Object, body, problem, syntax};
 use crate::oip::infer::{self, Output, Parameter, Parameters};
 use crate::oip::tensor::{Data, DataType, Tensor, invalid};
 use crate::oip::{describe, json as form};
@@ -166,7 +166,7 @@ async fn index(State(front): State<Arc<Front>>, headers: HeaderMap, body: Body) 
     }
     let asked = match body::read(&headers, body, front.body).await {
         Ok(body) if body.is_empty() => Ok(Asked::default()),
-        Ok(body) => serde_json::from_slice(&body).map_err(|error| syntax(&error)),
+        Ok(body) => serde_json::from_slice(&body).map(|Object(asked)| asked).map_err(|error| syntax(&error)),
         Err(error) => Err(error),
     };
     match asked {
@@ -215,7 +215,7 @@ async fn inferred(
     let transport = timeout::from_headers(headers)?;
     let body = body::read(headers, body, front.body).await?;
     let (json, raw) = split(headers, body)?;
-    let request: form::Request = serde_json::from_slice(&json).map_err(|error| syntax(&error))?;
+    let Object(request): Object<form::Request> = serde_json::from_slice(&json).map_err(|error| syntax(&error))?;
 
     let mut parameters = Parameters::default();
     for (name, value) in &request.parameters.0 {
@@ -224,7 +224,7 @@ async fn inferred(
     let binary = flag(&request.parameters, "binary_data_output");
     let mut names = Vec::new();
     let mut binaries = Vec::new();
-    for requested in &request.outputs {
+    for Object(requested) in &request.outputs {
         no_shared_memory(&requested.name, &requested.parameters)?;
         names.push(infer::output(&requested.name)?);
         binaries.push(flag(&requested.parameters, "binary_data").unwrap_or(binary.unwrap_or(false)));
@@ -252,9 +252,9 @@ fn split(headers: &HeaderMap, body: Bytes) -> Result<(Bytes, Bytes), RankError> 
     Ok((body.slice(..length), body.slice(length..)))
 }
 
-fn tensors(inputs: Vec<form::Input>, mut raw: &[u8]) -> Result<Vec<Tensor>, RankError> {
+fn tensors(inputs: Vec<Object<form::Input>>, mut raw: &[u8]) -> Result<Vec<Tensor>, RankError> {
     let mut tensors = Vec::with_capacity(inputs.len());
-    for input in inputs {
+    for Object(input) in inputs {
         let kind = DataType::parse(&input.name, &input.datatype)?;
         no_shared_memory(&input.name, &input.parameters)?;
         let data = match (input.parameters.get("binary_data_size"), input.data) {

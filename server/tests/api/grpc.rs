@@ -1,0 +1,255 @@
+//! gRPC: ranking, health and reflection, on a port.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use http::Request;
+use prost::Message;
+use prost_types::value::Kind;
+use prost_types::{ListValue, Struct, Value};
+use serde_json::json;
+use tonic::{Code, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_types::StatusExt;
+use unimodel_protocol::v1::ranking_service_client::RankingServiceClient;
+use unimodel_protocol::v1::{Candidates, RankRequest, RankResponse};
+use unimodel_server::ranking::Readiness;
+
+use crate::plain::{Plain, Server, get, post, router, send};
+
+fn text(text: &str) -> Kind {
+    Kind::StringValue(text.to_owned())
+}
+
+fn context(elements: &[(&str, Kind)]) -> Option<Struct> {
+    let fields = elements.iter().map(|(name, kind)| ((*name).to_owned(), Value { kind: Some(kind.clone()) })).collect();
+    Some(Struct { fields })
+}
+
+fn all() -> Option<Candidates> {
+    Some(Candidates { all: true, ..Default::default() })
+}
+
+fn ids(ids: &[&str]) -> Option<Candidates> {
+    Some(Candidates { ids: ids.iter().collect(), ..Default::default() })
+}
+
+fn request() -> RankRequest {
+    RankRequest { task: "search".into(), candidates: all(), ..Default::default() }
+}
+
+async fn rank(server: &Server, request: RankRequest) -> Result<RankResponse, Status> {
+    let mut client = RankingServiceClient::new(server.channel().await);
+    client.rank(request).await.map(tonic::Response::into_inner)
+}
+
+/// The status of a request that must fail.
+async fn refused(server: &Server, request: RankRequest, code: Code, reason: &str) -> Status {
+    let status = rank(server, request).await.unwrap_err();
+    assert_eq!(status.code(), code, "{status:?}");
+    let info = status.get_details_error_info().unwrap();
+    assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason, "unimodel.dev"));
+    status
+}
+
+#[tokio::test]
+async fn a_task_ranks_ids() {
+    let server = Server::start().await;
+    let history = ListValue { values: vec![Value { kind: Some(text("258")) }] };
+    let response = rank(
+        &server,
+        RankRequest {
+            context: context(&[("query", text("contact")), ("history", Kind::ListValue(history))]),
+            candidates: ids(&["258", "50", "nope"]),
+            limit: Some(1),
+            timeout: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
+            ..request()
+        },
+    )
+    .await
+    .unwrap();
+    assert_eq!(response.items.iter().map(|(id, _)| id).collect::<Vec<_>>(), ["258"]);
+    assert_eq!(response.task, "search");
+    assert_eq!(response.model_version, "20260101T000000Z-1a2b3c4d");
+    assert_eq!(response.data_time.unwrap().to_string(), "1998-04-23T00:10:38Z");
+    assert_eq!(response.unknown.iter().collect::<Vec<_>>(), ["nope"]);
+    let imputed: Vec<_> = response.imputed.iter().map(|i| (i.element.as_str(), i.source.as_str())).collect();
+    assert_eq!(imputed[..2], [("user_id", "default"), ("age", "default")]);
+    assert!(imputed.iter().all(|(element, _)| !["query", "history"].contains(element)));
+    assert_eq!(server.ranking.exchanges(), [("grpc".to_owned(), None)]);
+}
+
+#[tokio::test]
+async fn errors_carry_details() {
+    let server = Server::start().await;
+    let status = refused(
+        &server,
+        RankRequest { context: context(&[("genr", text("Action"))]), ..request() },
+        Code::InvalidArgument,
+        "UNKNOWN_ELEMENT",
+    )
+    .await;
+    let info = status.get_details_error_info().unwrap();
+    assert_eq!(info.metadata["nearest"], "genre");
+    assert!(info.metadata["known"].starts_with("user_id, age, gender, "));
+    let violations = status.get_details_bad_request().unwrap().field_violations;
+    assert_eq!(violations[0].field, "context.genr");
+    assert_eq!(violations[0].description, status.message());
+
+    let overload = RankRequest { context: context(&[("user_id", text("overload"))]), ..request() };
+    let status = refused(&server, overload, Code::ResourceExhausted, "OVERLOADED").await;
+    assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(Duration::from_millis(50)));
+}
+
+#[tokio::test]
+async fn bad_requests_are_refused() {
+    let server = Server::start().await;
+    let with = |element: &str, kind: Kind| RankRequest { context: context(&[(element, kind)]), ..request() };
+    let of = |candidates| RankRequest { candidates, ..request() };
+    let nan = Kind::NumberValue(f64::NAN);
+    let infinite = Kind::NumberValue(f64::INFINITY);
+    let mixed = Kind::ListValue(ListValue { values: vec![Value { kind: Some(Kind::NumberValue(1.0)) }] });
+    let select = |name, kind| Some(Candidates { select: context(&[(name, kind)]), ..Default::default() });
+    let timeout = |seconds, nanos| RankRequest { timeout: Some(prost_types::Duration { seconds, nanos }), ..request() };
+    let many = Some(Candidates { ids: (0..1001).map(|i| i.to_string()).collect(), ..Default::default() });
+    for (request, code, reason) in [
+        (RankRequest { task: "serach".into(), ..request() }, Code::NotFound, "UNKNOWN_TASK"),
+        (RankRequest { task: String::new(), ..request() }, Code::InvalidArgument, "MISSING_TASK"),
+        (with("age", nan.clone()), Code::InvalidArgument, "NOT_FINITE"),
+        (with("age", infinite), Code::InvalidArgument, "NOT_FINITE"),
+        (with("age", Kind::BoolValue(true)), Code::InvalidArgument, "WRONG_TYPE"),
+        (with("age", Kind::StructValue(Struct::default())), Code::InvalidArgument, "WRONG_TYPE"),
+        (with("history", mixed), Code::InvalidArgument, "WRONG_TYPE"),
+        (of(None), Code::InvalidArgument, "EMPTY_CANDIDATES"),
+        (of(ids(&[])), Code::InvalidArgument, "EMPTY_CANDIDATES"),
+        (of(ids(&["50", "50"])), Code::InvalidArgument, "DUPLICATE_CANDIDATE"),
+        (of(many), Code::InvalidArgument, "TOO_MANY_CANDIDATES"),
+        (of(select("year", nan)), Code::InvalidArgument, "ATTRIBUTE_TYPE"),
+        (of(select("genre", text("x"))), Code::InvalidArgument, "UNKNOWN_ATTRIBUTE"),
+        (RankRequest { limit: Some(0), ..request() }, Code::InvalidArgument, "INVALID_LIMIT"),
+        (timeout(0, 0), Code::InvalidArgument, "INVALID_TIMEOUT"),
+        (timeout(-1, 0), Code::InvalidArgument, "INVALID_TIMEOUT"),
+        (timeout(0, i32::MIN), Code::InvalidArgument, "INVALID_TIMEOUT"),
+    ] {
+        refused(&server, request, code, reason).await;
+    }
+}
+
+#[tokio::test]
+async fn an_error_fits_its_header_whatever_the_caller_gave() {
+    let server = Server::start().await;
+    let long = "é".repeat(20_000);
+    let request = RankRequest { context: context(&[(&long, text("x"))]), ..request() };
+    let status = refused(&server, request, Code::InvalidArgument, "UNKNOWN_ELEMENT").await;
+    assert!(status.message().ends_with('…'));
+}
+
+#[tokio::test]
+async fn the_grpc_timeout_is_the_deadline() {
+    let slow = || RankRequest { context: context(&[("user_id", text("slow"))]), ..request() };
+    // Bytes, since a client would end the call by its own clock.
+    let message = slow().encode_to_vec();
+    for (name, value, code) in [
+        ("grpc-timeout", "10m", Code::DeadlineExceeded),
+        ("grpc-timeout", "0m", Code::DeadlineExceeded),
+        ("x-unimodel-timeout", "10ms", Code::DeadlineExceeded),
+        ("grpc-timeout", "soon", Code::InvalidArgument),
+    ] {
+        let (status, message) = call(RANK, frame(0, message.len() as u32, &message), &[(name, value)]).await;
+        assert_eq!(status, (code as i32).to_string(), "{name}: {value}: {message}");
+    }
+    let server = Server::start().await;
+    let shortest = RankRequest { timeout: Some(prost_types::Duration { seconds: 0, nanos: 5_000_000 }), ..slow() };
+    refused(&server, shortest, Code::DeadlineExceeded, "DEADLINE_EXCEEDED").await;
+}
+
+/// Posts one gRPC message as bytes, and returns the status code and message.
+async fn call(path: &str, frame: Vec<u8>, headers: &[(&str, &str)]) -> (String, String) {
+    let mut request = Request::post(path).header("content-type", "application/grpc").header("te", "trailers");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Body::from(frame)).unwrap();
+    let answer = send(&router(Arc::new(Plain::new())), request).await;
+    let header = |name| answer.header(name).unwrap_or_default().to_owned();
+    (header("grpc-status"), header("grpc-message"))
+}
+
+fn frame(flag: u8, length: u32, message: &[u8]) -> Vec<u8> {
+    let mut frame = vec![flag];
+    frame.extend_from_slice(&length.to_be_bytes());
+    frame.extend_from_slice(message);
+    frame
+}
+
+const RANK: &str = "/unimodel.v1.RankingService/Rank";
+
+#[tokio::test]
+async fn invalid_protobuf_is_the_callers_error() {
+    let (status, message) = call(RANK, frame(0, 3, &[0x0a, 0x7f, b'x']), &[]).await;
+    assert_eq!(status, (Code::InvalidArgument as i32).to_string());
+    assert!(message.contains("invalid%20protobuf"), "{message}");
+}
+
+#[tokio::test]
+async fn a_message_has_limits() {
+    let (status, _) = call(RANK, frame(0, u32::MAX, b""), &[]).await;
+    assert_eq!(status, (Code::OutOfRange as i32).to_string());
+}
+
+#[tokio::test]
+async fn a_compressed_message_is_refused_before_it_is_unpacked() {
+    let (status, message) = call(RANK, frame(1, 4, b"bomb"), &[("grpc-encoding", "gzip")]).await;
+    assert_eq!(status, (Code::Unimplemented as i32).to_string());
+    assert!(message.contains("gzip"), "{message}");
+}
+
+#[tokio::test]
+async fn an_unknown_method_is_unimplemented() {
+    for path in ["/unimodel.v1.RankingService/Sort", "/unimodel.v2.RankingService/Rank", "/nothing"] {
+        assert_eq!(call(path, frame(0, 0, b""), &[]).await.0, (Code::Unimplemented as i32).to_string(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn health_follows_readiness() {
+    let server = Server::start().await;
+    let mut client = HealthClient::new(server.channel().await);
+    let ask = |service: &str| HealthCheckRequest { service: service.to_owned() };
+    for service in ["", "unimodel.v1.RankingService", "inference.GRPCInferenceService", "search"] {
+        let status = client.check(ask(service)).await.unwrap().into_inner().status();
+        assert_eq!(status, ServingStatus::Serving, "{service}");
+    }
+    assert_eq!(client.check(ask("nothing")).await.unwrap_err().code(), Code::NotFound);
+
+    let mut changes = client.watch(ask("search")).await.unwrap().into_inner();
+    assert_eq!(changes.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    server.ranking.set(Readiness::NotReady { reason: "no version".into() });
+    assert_eq!(changes.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    assert_eq!(client.check(ask("")).await.unwrap().into_inner().status(), ServingStatus::NotServing);
+
+    let mut unknown = client.watch(ask("nothing")).await.unwrap().into_inner();
+    assert_eq!(unknown.message().await.unwrap().unwrap().status(), ServingStatus::ServiceUnknown);
+
+    // A stream that is watched does not hold up a server that stops.
+    server.ranking.set(Readiness::Stopping);
+    assert_eq!(changes.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    assert!(changes.message().await.unwrap().is_none());
+    drop((client, changes, unknown));
+    assert_eq!(server.stop().await, 0);
+}
+
+#[tokio::test]
+async fn one_port_speaks_all() {
+    let server = Server::start().await;
+    assert!(rank(&server, request()).await.is_ok());
+    let router = router(server.ranking.clone());
+    assert_eq!(get(&router, "/v1/tasks").await.status, 200);
+    assert_eq!(
+        post(&router, "/v1/rank", json!({"task": "search", "candidates": {"all": true}}).to_string()).await.status,
+        200
+    );
+}

@@ -1,0 +1,13 @@
+//! The protocols in front of a `Ranking` on plain data: what they accept, what they refuse, and how they say so.
+
+#![allow(clippy::unwrap_used)]
+
+mod clients;
+mod documents;
+mod grpc;
+mod inference;
+mod openapi;
+mod plain;
+mod properties;
+mod rest;
+mod transport;
