@@ -35,13 +35,14 @@ impl Network {
     }
 }
 
-/// Answers the commands that `onnx.py` lists.
+/// Answers the commands that `onnx_runtime.py` lists.
 pub(crate) fn serve() -> Result<(), String> {
     let mut networks: HashMap<String, (Network, usize)> = HashMap::new();
     for line in std::io::stdin().lock().lines() {
         let line = line.map_err(|e| e.to_string())?;
         let words: Vec<&str> = line.split_whitespace().collect();
-        let number = |at: usize| words.get(at).and_then(|w| w.parse::<usize>().ok()).ok_or(format!("{line}: argument {at}"));
+        let number =
+            |at: usize| words.get(at).and_then(|w| w.parse::<usize>().ok()).ok_or(format!("{line}: argument {at}"));
         let input = |rows: usize, width: usize| Tensor::from_vec(values(rows * width, 1), (rows, width), &Device::Cpu);
         let fail = |e: candle_core::Error| e.to_string();
         let answer = match words.first().copied() {

@@ -1,6 +1,6 @@
 //! `cargo bench -p unimodel-server --bench network`: the network on the CPU against ONNX Runtime and stock candle.
 //!
-//! Rivals are processes of their own that take commands on their standard input: ONNX Runtime in Python (`onnx.py`, with
+//! Rivals are processes of their own that take commands on their standard input: ONNX Runtime in Python (`onnx_runtime.py`, with
 //! the packages of `requirements.txt` in the interpreter that the environment variable `PYTHON` names), and this
 //! program itself as stock candle, once with one rayon thread and once with as many as rayon takes by default. Each
 //! round times all of them one after the other on one core, so that whatever slows the machine down slows all; what is
@@ -44,7 +44,7 @@ fn compare() -> Result<(), String> {
     let mut onnx = Rival::onnx()?;
     let mut candle = Rival::candle(Some(1))?;
     let mut threaded = Rival::candle(None)?;
-    let mut load = |name: &str, widths: &[usize], rivals: &mut [&mut Rival]| {
+    let load = |name: &str, widths: &[usize], rivals: &mut [&mut Rival]| {
         let widths: Vec<String> = widths.iter().map(usize::to_string).collect();
         let command = format!("load {name} {}", widths.join(" "));
         rivals.iter_mut().try_fold(String::new(), |_, rival| rival.ask(&command))

@@ -21,11 +21,7 @@ fn dense(inputs: usize, outputs: usize) -> DenseWeights {
 
 fn mlp(widths: &[usize]) -> MlpWeights {
     let (out, hidden) = widths.split_last().map(|(_, hidden)| (hidden[hidden.len() - 1], hidden)).unwrap_or((0, &[]));
-    MlpWeights {
-        hidden: hidden.windows(2).map(|w| dense(w[0], w[1])).collect(),
-        out: values(out, out),
-        out_bias: 0.1,
-    }
+    MlpWeights { hidden: hidden.windows(2).map(|w| dense(w[0], w[1])).collect(), out: values(out, out), out_bias: 0.1 }
 }
 
 /// A network over dense rows.

@@ -17,7 +17,7 @@ impl Rival {
         let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".into());
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/network");
         let mut command = Command::new(&python);
-        command.arg(folder.join("onnx.py"));
+        command.arg(folder.join("onnx_runtime.py"));
         Self::start(command).and_then(|mut rival| rival.ask("load probe 1 1").map(|_| rival)).map_err(|e| {
             let needs = folder.join("requirements.txt");
             format!("{e}; PYTHON must name an interpreter with the packages of {}", needs.display())
