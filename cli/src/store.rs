@@ -22,7 +22,6 @@ impl StoreArgs {
 
 /// The directory in which [`Store::load`] keeps what it fetched: `$UNIMODEL_CACHE/versions`, or `unimodel/versions` in the
 /// user's cache directory.
-#[allow(dead_code)]
 pub fn version_cache() -> anyhow::Result<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = variable("UNIMODEL_CACHE")

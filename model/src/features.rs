@@ -117,7 +117,7 @@ impl Encoder {
             let position = *self.positions.get(name).ok_or_else(|| self.unknown(name))?;
             let (element, lookup) = &self.elements[position];
             check(element, value)?;
-            if *value != element.default {
+            if *value != element.default && element.is_seen() {
                 encoded[position] = self.encode_value(element, lookup, value);
             }
         }

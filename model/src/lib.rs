@@ -12,3 +12,5 @@ pub mod schema;
 pub mod store;
 pub mod text;
 pub mod version;
+
+pub use candle_core::Device;

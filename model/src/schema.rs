@@ -71,6 +71,8 @@ pub struct Element {
     /// What an absent or null element counts as. The network masks it: a default is never guessed from.
     pub default: Value,
     /// Share of the training requests in which the whole element is masked, so that the network learns to do without.
+    /// At 1 the network never sees the element, in serving neither: it keys the profile, or is there for callers and
+    /// reports alone.
     #[serde(default)]
     pub dropout: f64,
     /// For `list<id>`: only the last so many count.
@@ -171,6 +173,13 @@ pub struct Schema {
     pub context_encodings: BTreeMap<String, Encoding>,
     /// Learned encodings of item attributes (`category`, `list<category>`, `number`).
     pub attribute_encodings: BTreeMap<String, Encoding>,
+}
+
+impl Element {
+    /// Whether the network sees it at all.
+    pub fn is_seen(&self) -> bool {
+        self.dropout < 1.0
+    }
 }
 
 impl Schema {

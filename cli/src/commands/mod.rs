@@ -9,6 +9,7 @@ mod labels;
 mod promote;
 mod prune;
 mod rollback;
+mod train;
 mod validate;
 mod versions;
 
@@ -19,6 +20,8 @@ pub enum Command {
     Validate(validate::Args),
     /// Make the label tables that training reads
     Labels(labels::Args),
+    /// Train one model on all tasks, evaluate it and publish it
+    Train(train::Args),
     /// Print how good a version is, task by task
     Evaluate(evaluate::Args),
     /// Say for each task of a version whether it belongs into the shared model
@@ -43,6 +46,7 @@ impl Command {
         match self {
             Self::Validate(args) => validate::run(args).await,
             Self::Labels(args) => labels::run(args).await,
+            Self::Train(args) => train::run(args).await,
             Self::Evaluate(args) => evaluate::run(args).await,
             Self::Advise(args) => advise::run(args).await,
             Self::Data(args) => data::run(args),

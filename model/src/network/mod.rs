@@ -7,4 +7,4 @@ mod parameters;
 
 pub use config::{LinearConfig, NetworkConfig, RankerConfig};
 pub use forward::{ContextSide, DropoutMask, ItemSide, Network};
-pub use parameters::{LINEAR_CONTEXT, LINEAR_ITEM, LOG_POPULARITY, Parameter, Start, Tensors, parameters};
+pub use parameters::{Axis, LINEAR_CONTEXT, LINEAR_ITEM, LOG_POPULARITY, Parameter, Start, Tensors, parameters};

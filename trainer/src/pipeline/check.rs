@@ -157,7 +157,8 @@ impl<'a> Check<'a> {
             if let Err(e) = features::check(element, &element.default) {
                 self.say(format!("{key}.default"), format!("{e}; the default must have the element's type or be null"));
             }
-            self.dropout(&format!("{key}.dropout"), element.dropout);
+            let dropout = element.dropout;
+            self.require((0.0..=1.0).contains(&dropout), &format!("{key}.dropout"), dropout, "from 0 to 1");
             let (kind, is_list) = (element.kind, element.kind == ElementType::IdList);
             if element.of == Entity::Item && !is_list && kind != ElementType::Id {
                 let problem = format!("is `item`, but a {} identifies nothing; only id and list<id> do", kind.name());

@@ -8,7 +8,7 @@ const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz";
 
 /// The text with errors: each character is dropped, replaced, followed by another or swapped with the next one, with
 /// this probability in all.
-pub fn misspell(text: &str, probability: f64, rng: &mut impl Rng) -> String {
+pub(super) fn misspell(text: &str, probability: f64, rng: &mut impl Rng) -> String {
     let chars: Vec<char> = text.chars().collect();
     let mut out = String::with_capacity(text.len() + 4);
     let letter = |rng: &mut dyn rand::RngCore| char::from(LETTERS[rng.random_range(0..LETTERS.len())]);

@@ -12,7 +12,7 @@ use super::optimizer::{Moments, Optimizer};
 
 /// What a checkpoint says besides tensors.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Progress {
+pub(super) struct Progress {
     /// Steps taken.
     pub step: usize,
     /// What the run depends on: it goes on from a checkpoint of the same run only.
@@ -24,7 +24,7 @@ pub struct Progress {
 }
 
 /// A run between two steps.
-pub struct Checkpoint {
+pub(super) struct Checkpoint {
     /// How far it is.
     pub progress: Progress,
     /// Weights by name.
@@ -36,7 +36,7 @@ pub struct Checkpoint {
 }
 
 /// Writes a checkpoint so that a reader sees the one before or this one, never a part.
-pub fn write(
+pub(super) fn write(
     path: &Path,
     progress: &Progress,
     optimizer: &Optimizer,
@@ -67,7 +67,7 @@ pub fn write(
 }
 
 /// Reads a checkpoint; `None` where there is none.
-pub fn read(path: &Path) -> Result<Option<Checkpoint>, TrainError> {
+pub(super) fn read(path: &Path) -> Result<Option<Checkpoint>, TrainError> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),

@@ -40,8 +40,8 @@ pub struct Learned {
     pub schema: Schema,
     /// By item: how often it was a positive, over the tasks.
     pub popularity: Vec<f64>,
-    /// By task: training rows that ask.
-    pub requests: Vec<usize>,
+    /// The latest event, seconds since 1970.
+    pub data_time: i64,
 }
 
 /// Reads the training rows of every task once.
@@ -52,7 +52,7 @@ pub fn learn(pipeline: &Pipeline, labels: &Path, catalogue: &Catalogue) -> Resul
     let mut values: BTreeMap<&str, HashMap<String, usize>> = BTreeMap::new();
     let mut scales: BTreeMap<&str, Scale> = BTreeMap::new();
     let mut popularity = vec![0.0; catalogue.len()];
-    let mut requests = Vec::new();
+    let mut data_time = i64::MIN;
     let mut heads = Vec::new();
     for task in &pipeline.tasks {
         let table = LabelTable::open(labels, &task.name, &pipeline.context)?;
@@ -61,6 +61,7 @@ pub fn learn(pipeline: &Pipeline, labels: &Path, catalogue: &Catalogue) -> Resul
         for chunk in table.chunks() {
             let rows = table.read(chunk, catalogue)?;
             for row in (0..rows.len()).filter(|&r| rows.part(r) == Some(Part::Train)) {
+                data_time = data_time.max(rows.event_time(row));
                 if rows.label(row) >= POSITIVE {
                     asks += 1;
                     popularity[rows.item(row) as usize] += 1.0;
@@ -85,7 +86,6 @@ pub fn learn(pipeline: &Pipeline, labels: &Path, catalogue: &Catalogue) -> Resul
             let problem = format!("no training row has a label of {POSITIVE} or more; the task has nothing to learn");
             return Err(ModelError::Value { table: task.name.clone(), row: 0, problem });
         }
-        requests.push(asks);
         let elements = pipeline.context.iter().zip(carried).filter(|(_, c)| *c).map(|(e, _)| e.name.clone());
         heads.push(Head {
             name: task.name.clone(),
@@ -109,7 +109,7 @@ pub fn learn(pipeline: &Pipeline, labels: &Path, catalogue: &Catalogue) -> Resul
         context_encodings,
         attribute_encodings: attribute_encodings(catalogue),
     };
-    Ok(Learned { schema, popularity, requests })
+    Ok(Learned { schema, popularity, data_time })
 }
 
 fn has_vocabulary(element: &Element) -> bool {

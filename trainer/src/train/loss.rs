@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 /// What one row of scores is to become.
 #[derive(Clone, Debug)]
-pub enum Goal {
+pub(super) enum Goal {
     /// Cross entropy between the softmax over the candidates and the targets `(column, share)`, whose shares sum to one.
     Softmax {
         /// Targets.
@@ -28,14 +28,14 @@ pub enum Goal {
 }
 
 /// The weighted mean loss of the rows.
-pub struct RankingLoss {
+pub(super) struct RankingLoss {
     goals: Arc<Vec<(Goal, f32)>>,
     total: f32,
 }
 
 impl RankingLoss {
     /// The loss of `[rows, columns]` scores under one goal and weight a row, a scalar.
-    pub fn of(scores: &Tensor, goals: Vec<(Goal, f32)>) -> Result<Tensor> {
+    pub(super) fn of(scores: &Tensor, goals: Vec<(Goal, f32)>) -> Result<Tensor> {
         let total = goals.iter().map(|g| g.1).sum::<f32>().max(f32::MIN_POSITIVE);
         scores.contiguous()?.apply_op1(Self { goals: Arc::new(goals), total })
     }

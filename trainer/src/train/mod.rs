@@ -6,11 +6,12 @@ mod learned;
 mod linear;
 mod loss;
 mod optimizer;
+mod scorer;
 mod step;
 mod stream;
 mod validation;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor, Var};
@@ -18,15 +19,17 @@ use rand::Rng;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
+use unimodel_model::bundle::Model;
 use unimodel_model::catalogue::Catalogue;
 use unimodel_model::error::ModelError;
 use unimodel_model::features::{ContextError, Encoder};
-use unimodel_model::network::{LOG_POPULARITY, Network, Start, Tensors, parameters};
+use unimodel_model::network::{Axis, LOG_POPULARITY, Network, Parameter, Start, Tensors, parameters};
 use unimodel_model::schema::{Schema, hex};
 
 use self::checkpoint::Progress;
 pub use self::learned::{Learned, learn};
 use self::optimizer::Optimizer;
+pub use self::scorer::HeadScorer;
 use self::step::Batches;
 use self::validation::Validation;
 use crate::evaluate::{EvaluateError, Events};
@@ -88,14 +91,14 @@ impl From<candle_core::Error> for TrainError {
 }
 
 /// How a run differs from what the pipeline file says.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
+#[derive(Clone, Default)]
+pub struct Options<'a> {
     /// Where checkpoints go; none are written without.
     pub checkpoint: Option<PathBuf>,
     /// Go on from the checkpoint, if there is one.
     pub resume: bool,
-    /// Weights to start from, by name; a tensor whose shape has grown keeps its new rows' start.
-    pub parent: Option<Tensors>,
+    /// The version to start from: items, values and heads that it knows keep what it learned of them.
+    pub parent: Option<&'a Model>,
 }
 
 /// What a run says after each step.
@@ -121,8 +124,10 @@ pub struct Trained {
     pub validations: Vec<(usize, f64)>,
     /// Mean cosine between the tasks' gradients on the shared tensors, `[task][task]`.
     pub gradient_cosines: Vec<Vec<f64>>,
-    /// By task: training rows that ask.
-    pub requests: Vec<usize>,
+    /// By item: how often it was a positive, over the tasks.
+    pub popularity: Vec<f64>,
+    /// The latest event that training saw, seconds since 1970.
+    pub data_time: i64,
 }
 
 /// Trains on the label tables of a folder.
@@ -137,7 +142,7 @@ pub fn train(
     let schema = &learned.schema;
     let encoder = Encoder::new(schema, catalogue);
     let training = &pipeline.training;
-    let vars = start(schema, catalogue, training.seed, options.parent.as_ref())?;
+    let vars = start(schema, catalogue, training.seed, options.parent)?;
     let mut fixed = Tensors::new();
     fixed.insert(LOG_POPULARITY.into(), log_popularity(&learned.popularity)?);
     if let Some(config) = &schema.network.linear {
@@ -153,7 +158,7 @@ pub fn train(
         validations.push(Validation::read(pipeline, task, labels, catalogue, &encoder, VALIDATION_CASES)?);
     }
     let mut optimizer = Optimizer::new(vars, training.average)?;
-    let mut progress = Progress { fingerprint: fingerprint(schema, pipeline), ..Progress::default() };
+    let mut progress = Progress { fingerprint: fingerprint(schema, pipeline, options.parent), ..Progress::default() };
     let mut best: Option<Tensors> = None;
     if let (Some(path), true) = (&options.checkpoint, options.resume)
         && let Some(found) = checkpoint::read(path)?
@@ -216,7 +221,8 @@ pub fn train(
         schema: learned.schema.clone(),
         tensors,
         validations: progress.validations,
-        requests: learned.requests,
+        popularity: learned.popularity,
+        data_time: learned.data_time,
     })
 }
 
@@ -225,7 +231,7 @@ fn start(
     schema: &Schema,
     catalogue: &Catalogue,
     seed: u64,
-    parent: Option<&Tensors>,
+    parent: Option<&Model>,
 ) -> Result<BTreeMap<String, Var>, TrainError> {
     let mut vars = BTreeMap::new();
     let idf = inverse_document_frequency(schema, catalogue);
@@ -241,27 +247,39 @@ fn start(
         if parameter.name == "text.log_idf" {
             values.clone_from(&idf);
         }
-        if let Some(old) = parent.and_then(|p| p.get(&parameter.name)) {
-            take_over(&mut values, &parameter.shape, old)?;
+        if let Some(parent) = parent {
+            take_over(&mut values, &parameter, parent, schema, catalogue)?;
         }
         vars.insert(parameter.name, Var::from_vec(values, parameter.shape, &Device::Cpu)?);
     }
     Ok(vars)
 }
 
-/// Copies what both shapes have; the parent's rows keep their place, since vocabularies and heads grow at the end.
-fn take_over(values: &mut [f32], shape: &[usize], old: &Tensor) -> Result<(), TrainError> {
-    if old.dims() == shape {
-        values.copy_from_slice(&old.flatten_all()?.to_vec1::<f32>()?);
-    } else if let (&[rows, width], &[old_rows, old_width]) = (shape, old.dims()) {
-        let old = old.flatten_all()?.to_vec1::<f32>()?;
-        for row in 0..rows.min(old_rows) {
-            let common = width.min(old_width);
-            values[row * width..][..common].copy_from_slice(&old[row * old_width..][..common]);
+/// Copies the rows and columns that both have, wherever they now are.
+fn take_over(
+    values: &mut [f32],
+    parameter: &Parameter,
+    parent: &Model,
+    schema: &Schema,
+    catalogue: &Catalogue,
+) -> Result<(), TrainError> {
+    let Some(old) = parent.network.tensors().get(&parameter.name) else { return Ok(()) };
+    let size = |shape: &[usize]| (shape.first().copied().unwrap_or(1), shape.get(1).copied().unwrap_or(1));
+    let ((rows, columns), (old_rows, old_columns)) = (size(&parameter.shape), size(old.dims()));
+    let places = |axis: &Axis, new: usize, old: usize| -> Vec<Option<usize>> {
+        let names = axis.names(schema, catalogue).zip(axis.names(&parent.schema, &parent.catalogue));
+        let Some((names, old_names)) = names else { return (0..new).map(|i| (i < old).then_some(i)).collect() };
+        let at: HashMap<&str, usize> = old_names.into_iter().zip(0..old).collect();
+        names.into_iter().map(|name| at.get(name).copied()).collect()
+    };
+    let old = old.flatten_all()?.to_vec1::<f32>()?;
+    let from_columns = places(&parameter.axes[1], columns, old_columns);
+    for (row, from) in places(&parameter.axes[0], rows, old_rows).into_iter().enumerate() {
+        for (column, from_column) in from_columns.iter().enumerate() {
+            if let (Some(from), Some(from_column)) = (from, from_column) {
+                values[row * columns + column] = old[from * old_columns + from_column];
+            }
         }
-    } else if let (&[_], &[_]) = (shape, old.dims()) {
-        let old = old.to_vec1::<f32>()?;
-        values.iter_mut().zip(old).for_each(|(v, o)| *v = o);
     }
     Ok(())
 }
@@ -320,9 +338,10 @@ fn out_of_patience(validations: &[(usize, f64)], patience: Option<usize>) -> boo
 }
 
 /// What a run depends on.
-fn fingerprint(schema: &Schema, pipeline: &Pipeline) -> String {
+fn fingerprint(schema: &Schema, pipeline: &Pipeline, parent: Option<&Model>) -> String {
     let mut digest = Sha256::new();
     digest.update(schema.canonical_bytes());
     digest.update(serde_json::to_vec(&(&pipeline.tasks, &pipeline.training)).unwrap_or_default());
+    digest.update(parent.map(|p| p.schema.hash()).unwrap_or_default());
     hex(&digest.finalize())
 }

@@ -16,7 +16,7 @@ const WARM_UP: f64 = 0.25;
 
 /// What Adam keeps of one tensor.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Moments {
+pub(super) struct Moments {
     /// Mean of the gradient.
     pub mean: Vec<f32>,
     /// Mean of its square.
@@ -26,7 +26,7 @@ pub struct Moments {
 }
 
 /// The optimiser's state.
-pub struct Optimizer {
+pub(super) struct Optimizer {
     vars: BTreeMap<String, Var>,
     moments: BTreeMap<String, Moments>,
     step: usize,
@@ -35,7 +35,7 @@ pub struct Optimizer {
 
 impl Optimizer {
     /// Starts at step 0 with the variables' values as their own average.
-    pub fn new(vars: BTreeMap<String, Var>, average: f64) -> Result<Self> {
+    pub(super) fn new(vars: BTreeMap<String, Var>, average: f64) -> Result<Self> {
         let mut moments = BTreeMap::new();
         for (name, var) in &vars {
             let start = var.flatten_all()?.to_vec1::<f32>()?;
@@ -46,7 +46,7 @@ impl Optimizer {
     }
 
     /// Takes up a run that was interrupted: sets the variables, moments and step.
-    pub fn restore(
+    pub(super) fn restore(
         &mut self,
         step: usize,
         weights: &BTreeMap<String, Vec<f32>>,
@@ -60,23 +60,18 @@ impl Optimizer {
         Ok(())
     }
 
-    /// Steps taken.
-    pub fn step_count(&self) -> usize {
-        self.step
-    }
-
     /// The moments by tensor.
-    pub fn moments(&self) -> &BTreeMap<String, Moments> {
+    pub(super) fn moments(&self) -> &BTreeMap<String, Moments> {
         &self.moments
     }
 
     /// The variables by name.
-    pub fn vars(&self) -> &BTreeMap<String, Var> {
+    pub(super) fn vars(&self) -> &BTreeMap<String, Var> {
         &self.vars
     }
 
     /// One update. A variable without gradient stays as it is.
-    pub fn update(&mut self, gradients: &GradStore, learning_rate: f64) -> Result<()> {
+    pub(super) fn update(&mut self, gradients: &GradStore, learning_rate: f64) -> Result<()> {
         self.step += 1;
         // Both moments start at zero; the corrections undo that bias. The average's own horizon grows with the steps,
         // so that it does not drag the starting weights along.
@@ -109,7 +104,7 @@ impl Optimizer {
     }
 
     /// The averaged weights by name.
-    pub fn averaged(&self) -> Result<BTreeMap<String, Tensor>> {
+    pub(super) fn averaged(&self) -> Result<BTreeMap<String, Tensor>> {
         self.vars
             .iter()
             .map(|(name, var)| {
@@ -121,7 +116,7 @@ impl Optimizer {
 }
 
 /// Learning rate of a step: up from a 25th of the peak, then down to nearly nothing, both along a cosine.
-pub fn one_cycle(step: usize, steps: usize, peak: f64) -> f64 {
+pub(super) fn one_cycle(step: usize, steps: usize, peak: f64) -> f64 {
     let (low, end) = (peak / 25.0, peak / 1e4);
     let done = (step as f64 / steps.max(1) as f64).min(1.0);
     let cosine = |from: f64, to: f64, share: f64| to + (from - to) * (1.0 + (std::f64::consts::PI * share).cos()) / 2.0;

@@ -25,7 +25,7 @@ const RANKER_NEGATIVES: usize = 31;
 const GRADIENT_BATCH: usize = 256;
 
 /// The batches of a run, each a pure function of the seed and the step.
-pub struct Batches<'a> {
+pub(super) struct Batches<'a> {
     pipeline: &'a Pipeline,
     streams: Vec<TaskStream<'a>>,
     /// A second stream a task, so that measuring gradients does not shift the batches.
@@ -35,7 +35,7 @@ pub struct Batches<'a> {
 
 impl<'a> Batches<'a> {
     /// Opens the tasks' tables.
-    pub fn new(
+    pub(super) fn new(
         pipeline: &'a Pipeline,
         schema: &'a Schema,
         catalogue: &'a Catalogue,
@@ -72,7 +72,7 @@ impl<'a> Batches<'a> {
     }
 
     /// Draws and drops what the first steps used, so that a resumed run goes on with the same batches.
-    pub fn skip(&mut self, steps: usize) -> Result<()> {
+    pub(super) fn skip(&mut self, steps: usize) -> Result<()> {
         for step in 0..steps {
             self.draw(step)?;
             if (step + 1).is_multiple_of(self.pipeline.training.validate_every.max(1)) && self.pipeline.tasks.len() > 1
@@ -88,14 +88,14 @@ impl<'a> Batches<'a> {
     }
 
     /// The loss of a step's batch.
-    pub fn next_loss(&mut self, network: &Network, step: usize) -> Result<Tensor> {
+    pub(super) fn next_loss(&mut self, network: &Network, step: usize) -> Result<Tensor> {
         let batch = self.draw(step)?;
         let mut rng = ChaCha8Rng::seed_from_u64(self.pipeline.training.seed ^ ((step as u64) << 20));
         self.loss(network, batch, &mut rng)
     }
 
     /// Each task's gradient on the named tensors, flattened.
-    pub fn task_gradients(&mut self, network: &Network, step: usize, names: &[String]) -> Result<Vec<Vec<f32>>> {
+    pub(super) fn task_gradients(&mut self, network: &Network, step: usize, names: &[String]) -> Result<Vec<Vec<f32>>> {
         let mut gradients = Vec::new();
         for head in 0..self.probes.len() {
             let mut batch = Vec::with_capacity(GRADIENT_BATCH);

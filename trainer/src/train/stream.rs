@@ -21,7 +21,7 @@ use crate::pipeline::{Loss, SoftTargets, Task};
 const TYPOS_PER_CHARACTER: f64 = 0.2;
 
 /// One training request.
-pub struct Sample {
+pub(super) struct Sample {
     /// What is asked.
     pub context: EncodedContext,
     /// What the scores are to become, with columns as item indexes.
@@ -31,7 +31,7 @@ pub struct Sample {
 }
 
 /// An endless, seeded stream of a task's training requests.
-pub struct TaskStream<'a> {
+pub(super) struct TaskStream<'a> {
     task: &'a Task,
     schema: &'a Schema,
     catalogue: &'a Catalogue,
@@ -47,7 +47,7 @@ pub struct TaskStream<'a> {
 
 impl<'a> TaskStream<'a> {
     /// A stream that depends on nothing but its arguments and the table.
-    pub fn new(
+    pub(super) fn new(
         task: &'a Task,
         schema: &'a Schema,
         catalogue: &'a Catalogue,
@@ -60,7 +60,7 @@ impl<'a> TaskStream<'a> {
     }
 
     /// The next request.
-    pub fn next_sample(&mut self) -> Result<Sample, ModelError> {
+    pub(super) fn next_sample(&mut self) -> Result<Sample, ModelError> {
         loop {
             if let Some(sample) = self.ready.pop() {
                 return Ok(sample);

@@ -12,7 +12,7 @@ use crate::evaluate::{Candidates, Case, Cases, Split, metrics};
 use crate::pipeline::{Pipeline, Task};
 
 /// Validation cases of one task, encoded once.
-pub struct Validation<'a> {
+pub(super) struct Validation<'a> {
     task: &'a Task,
     candidates: Candidates<'a>,
     cases: Vec<(Case, EncodedContext)>,
@@ -20,7 +20,7 @@ pub struct Validation<'a> {
 
 impl<'a> Validation<'a> {
     /// Reads at most `most` cases of the task.
-    pub fn read(
+    pub(super) fn read(
         pipeline: &'a Pipeline,
         task: &'a Task,
         labels: &Path,
@@ -44,7 +44,7 @@ impl<'a> Validation<'a> {
     }
 
     /// Mean of the task's first metric under that head; `None` without cases.
-    pub fn score(&self, network: &Network, head: usize) -> Result<Option<f64>, TrainError> {
+    pub(super) fn score(&self, network: &Network, head: usize) -> Result<Option<f64>, TrainError> {
         let oracle = Oracle::new(network)?;
         let items = network.tensor("item.bias").dims()[0];
         let mut ranks = Vec::with_capacity(self.cases.len());
