@@ -8,8 +8,9 @@ import sys
 
 import httpx
 import numpy as np
-from kserve import InferInput, InferRequest, RequestedOutput
+from kserve import InferInput, InferRequest
 from kserve.inference_client import InferenceGRPCClient, InferenceRESTClient, RESTConfig
+from kserve.protocol.infer_type import RequestedOutput
 
 address, task, first, second = sys.argv[1:]
 
@@ -18,7 +19,7 @@ def request(binary):
     ids = InferInput("item_ids", [3], "BYTES")
     ids.set_data_from_numpy(np.array([first, second, "no-such-item"], dtype=object), binary_data=binary)
     names = ("scores", "item_ids", "unknown_ids")
-    outputs = [RequestedOutput(name, binary_data=binary) for name in names]
+    outputs = [RequestedOutput(name, {"binary_data": binary}) for name in names]
     return InferRequest(task, [ids], request_id="7", parameters={"limit": 2}, request_outputs=outputs)
 
 
