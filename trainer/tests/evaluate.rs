@@ -336,7 +336,6 @@ fn a_label_of_an_item_that_is_not_in_the_catalogue_is_an_error() {
     write(
         &labels.path().join("tasks/next.parquet"),
         vec![
-            ("sequence", text(&[None])),
             ("item_id", text(&[Some("z")])),
             ("label", Arc::new(Float64Array::from(vec![1.0]))),
             ("event_time", Arc::new(Int64Array::from(vec![0]))),

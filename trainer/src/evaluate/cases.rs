@@ -83,9 +83,13 @@ impl<'a> Cases<'a> {
         let table = rows::table_name(&self.path);
         let items = required(batch, "item_id", &DataType::Utf8, &table)?;
         let times = required(batch, "event_time", &DataType::Int64, &table)?;
-        let sequences = required(batch, "sequence", &DataType::Utf8, &table)?;
-        let (items, times, sequences) =
-            (items.as_string::<i32>(), times.as_primitive::<Int64Type>(), sequences.as_string::<i32>());
+        let (items, times) = (items.as_string::<i32>(), times.as_primitive::<Int64Type>());
+        let sequences = match batch.column_by_name("sequence") {
+            Some(_) => Some(required(batch, "sequence", &DataType::Utf8, &table)?),
+            None => None,
+        };
+        let sequence =
+            |row: usize| sequences.as_ref().filter(|s| s.is_valid(row)).map(|s| s.as_string::<i32>().value(row));
         let mut elements = Vec::new();
         for element in self.elements {
             if let Some(column) = ElementColumn::of(batch, element, &table)? {
@@ -109,7 +113,7 @@ impl<'a> Cases<'a> {
             let context = elements.iter().map(|(e, column)| (e.name.clone(), column.value(row)));
             self.read.push_back(Case {
                 context: context.filter(|(_, value)| *value != Value::Null).collect(),
-                sequence: sequences.is_valid(row).then(|| sequences.value(row).to_owned()),
+                sequence: sequence(row).map(str::to_owned),
                 event_time: times.value(row),
                 target,
             });

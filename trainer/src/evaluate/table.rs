@@ -4,9 +4,10 @@ use super::bootstrap::Estimate;
 use super::report::{Comparison, Evaluation, TaskEvaluation};
 use crate::pipeline::Metric;
 
-/// What the mark `*` in a table means.
-pub const LEGEND: &str = "unified ÷ it: the unified model's first metric over that system's; \
-                          * the paired 95 % interval of their difference leaves out zero.";
+/// What the last column says.
+pub const LEGEND: &str = "\
+UNIFIED ÷ IT: the unified model's first metric over that system's, on the same cases.
+* the 95 % interval of their difference leaves out zero (paired bootstrap).";
 
 /// One table: its title, the columns' titles (`>` marks a column of numbers) and the rows.
 #[derive(Clone, Debug, PartialEq)]
