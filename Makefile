@@ -1,0 +1,33 @@
+# What a person types. `make test` is all that CI runs.
+CARGO ?= cargo
+DATA := data/ml-100k
+export UNIMODEL_DATA ?= $(CURDIR)/$(DATA)
+
+.PHONY: build data demo test lint generate bench test-spark
+
+build: ## Release programs in target/release/
+	$(CARGO) build --release --bins
+
+data: ## MovieLens-100K in ./data, with its digests checked
+	@scripts/fetch-movielens.sh
+
+demo: data build ## The main job on real input: train on four tasks, publish, promote, read the evaluation
+	@scripts/demo.sh
+
+lint: ## Formatting and lints
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+test: data lint ## Everything that must hold
+	VERSITYGW="$$(scripts/install-versitygw.sh)" && export VERSITYGW && $(CARGO) test --workspace
+
+generate: ## Files that are made from code: JSON Schema of the pipeline file, contract listing
+	UNIMODEL_WRITE_SCHEMA=1 $(CARGO) test -p unimodel-trainer --test labels schema
+	UNIMODEL_WRITE_CONTRACT=1 $(CARGO) test -p unimodel-protocol --test compatibility
+
+bench: ## Ratios measured in one run each; see docs/benchmarks
+	$(CARGO) bench -p unimodel-model --bench store
+	$(CARGO) bench -p unimodel-server --bench network
+
+test-spark: build ## The same SQL on Spark finds the same rows (downloads 456 MB)
+	scripts/test-spark.sh

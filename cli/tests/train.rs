@@ -1,0 +1,144 @@
+//! `unimodel train` as a person types it, on synthetic data: one version from label tables to promotion, a run that is
+//! killed and taken up again, and a fifth task that costs one SQL file and one entry.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A network and a run small enough for a test.
+const SMALL: &str = "
+model: {width: 16, hidden: 32, historyWidth: 16, textBuckets: 512, textWidth: 16, linear: {width: 16}}
+training: {steps: 40, batch: 64, validateEvery: 5}
+";
+
+/// What another team would add to have its own task: what an item is followed by in the same hands.
+const FIFTH_SQL: &str = "
+WITH following AS (
+  SELECT
+    sequence, position, item_id, label, event_time, split,
+    LAG(item_id) OVER (PARTITION BY sequence ORDER BY position) AS source_item
+  FROM events
+)
+SELECT
+  source_item, item_id, label, CAST(1 AS DOUBLE) AS weight, event_time, split, sequence
+FROM following
+WHERE source_item IS NOT NULL
+ORDER BY sequence, position
+";
+const FIFTH_TASK: &str = "
+  - name: continue
+    description: What comes right after
+    sql: sql/continue.sql
+    evaluation: {exclude: [source_item]}
+";
+
+struct Place {
+    dir: TempDir,
+}
+
+impl Place {
+    /// A folder with synthetic data and its pipeline, made small.
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Self { dir };
+        let out = place.path("data");
+        let sizes = ["--users", "120", "--items", "200", "--events", "6000", "--seed", "1"];
+        let made = place.command(&["data", "synthetic"]).args(sizes).arg("--out").arg(&out).output().unwrap();
+        succeeded(&made);
+        let file = place.path("data/pipeline.yaml");
+        let mut text = std::fs::read_to_string(&file).unwrap();
+        text.push_str(SMALL);
+        std::fs::write(&file, text).unwrap();
+        place
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_unimodel"));
+        command.current_dir(self.dir.path()).env("UNIMODEL_CACHE", self.path("cache")).args(args);
+        command
+    }
+
+    fn train(&self, store: &str, more: &[&str]) -> Command {
+        let mut command = self.command(&["train", "-f", "data/pipeline.yaml", "--output", "json", "--no-compare"]);
+        command.args(["--work", &format!("work-{store}"), "--store", store]).args(more);
+        command
+    }
+}
+
+fn succeeded(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
+}
+
+/// Ends the process by KILL as soon as the file is there; whether it was still running then.
+fn kill_when(child: &mut Child, file: &Path) -> bool {
+    loop {
+        if file.exists() {
+            let running = child.try_wait().unwrap().is_none();
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return running;
+        }
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_run_that_was_killed_goes_on_to_the_same_metrics() {
+    let place = Place::new();
+    let unbroken = succeeded(&place.train("unbroken", &[]).output().unwrap());
+
+    let mut child = place.train("broken", &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let checkpoint = place.dir.path().join("work-broken/checkpoints/unified.safetensors");
+    assert!(kill_when(&mut child, &checkpoint), "the run ended before it could be killed");
+    assert!(!place.dir.path().join("broken").exists(), "a killed run has touched the store");
+
+    let resumed = succeeded(&place.train("broken", &["--resume"]).output().unwrap());
+    assert_eq!(resumed["metrics"], unbroken["metrics"]);
+    assert_eq!(resumed["validations"], unbroken["validations"]);
+    assert!(!checkpoint.exists(), "checkpoints of a published run are of no use");
+}
+
+#[test]
+fn a_checkpoint_of_another_seed_is_refused() {
+    let place = Place::new();
+    let mut child = place.train("store", &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let checkpoint = place.dir.path().join("work-store/checkpoints/unified.safetensors");
+    assert!(kill_when(&mut child, &checkpoint));
+    let refused = place.train("store", &["--resume", "--seed", "2"]).output().unwrap();
+    let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && error.contains("another pipeline, seed or label set"), "{error}");
+}
+
+#[test]
+fn a_fifth_task_is_one_sql_file_and_one_entry() {
+    let place = Place::new();
+    let first = succeeded(&place.train("store", &[]).output().unwrap());
+    let parent = first["version"].as_str().unwrap();
+
+    std::fs::write(place.path("data/sql/continue.sql"), FIFTH_SQL).unwrap();
+    let file = place.path("data/pipeline.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("\nmodel:", &format!("{FIFTH_TASK}\nmodel:"))).unwrap();
+    let second = succeeded(&place.train("store", &["--parent", parent]).output().unwrap());
+    assert!(second["metrics"]["continue"]["hitRate@10"].as_f64().unwrap() > 0.0, "{}", second["metrics"]);
+    let changes = second["againstParent"].as_object().unwrap();
+    assert_eq!(changes.len(), 4, "{changes:?}");
+
+    let version = second["version"].as_str().unwrap();
+    let promoted = place.command(&["promote", "--store", "store", version, "--channel", "stable"]).output().unwrap();
+    succeeded(&promoted);
+    let evaluated = place.command(&["evaluate", "--store", "store", "--version", version, "--output", "json"]);
+    let evaluated = succeeded(&{ evaluated }.output().unwrap());
+    assert_eq!(evaluated["tasks"].as_array().unwrap().len(), 5);
+}

@@ -1,0 +1,17 @@
+#!/bin/sh
+# The main job on real input: one model of four tasks from MovieLens-100K, published, promoted and explained.
+set -eu
+cd "$(dirname "$0")/.."
+unimodel=target/release/unimodel
+pipeline=manifests/samples/movielens/pipeline.yaml
+store=file://./target/demo/store
+rm -rf target/demo
+mkdir -p target/demo
+
+"$unimodel" validate -f "$pipeline"
+"$unimodel" train -f "$pipeline" --store "$store" --work target/demo/work --output json >target/demo/train.json
+version=$(sed -n 's/^  "version": "\(.*\)",$/\1/p' target/demo/train.json)
+"$unimodel" evaluate --store "$store" --version "$version"
+"$unimodel" advise --store "$store" --version "$version"
+"$unimodel" promote --store "$store" "$version" --channel stable
+"$unimodel" versions --store "$store"
