@@ -1,5 +1,6 @@
 //! Many short strings in one buffer.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 
@@ -58,7 +59,7 @@ impl Ids {
 
     /// The first id that came before, if any.
     pub fn first_duplicate(&self) -> Option<&str> {
-        let mut seen = std::collections::HashSet::with_capacity(self.len());
+        let mut seen = HashSet::with_capacity_and_hasher(self.len(), foldhash::fast::RandomState::default());
         self.iter().find(|id| !seen.insert(*id))
     }
 

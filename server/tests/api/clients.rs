@@ -2,7 +2,7 @@
 
 use crate::plain::Server;
 
-/// `make test-clients` runs it: it needs Python, Go and half a gigabyte.
+/// `cargo test -p unimodel-server --test api -- --ignored` runs it: it needs Python, Go and half a gigabyte.
 #[tokio::test]
 #[ignore = "installs clients from PyPI"]
 async fn clients_that_others_wrote_are_served() {

@@ -41,13 +41,13 @@ const FILMS: [Film; 4] = [
 
 /// A `Ranking` on plain data. A `user_id` makes it behave as a runtime may: `overload` is refused, `slow` is never
 /// answered, `broken` fails. The user `7` has a profile.
-pub struct Plain {
+pub(crate) struct Plain {
     tasks: Vec<Arc<Task>>,
     readiness: watch::Sender<Readiness>,
     exchanges: std::sync::Mutex<Vec<(String, Option<&'static str>)>>,
 }
 
-pub fn schema() -> Schema {
+pub(crate) fn schema() -> Schema {
     let element = |name: &str, kind: &str, default: Json, description: &str| json!({ "name": name, "type": kind, "default": default, "description": description });
     serde_json::from_value(json!({
         "context": [
@@ -81,7 +81,7 @@ pub fn schema() -> Schema {
 }
 
 impl Plain {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let version = Arc::new(Version {
             name: "20260101T000000Z-1a2b3c4d".into(),
             data_time: "1998-04-23T00:10:38Z".parse().unwrap(),
@@ -111,19 +111,19 @@ impl Plain {
     }
 
     /// A server that has no version yet.
-    pub fn without_version() -> Self {
+    pub(crate) fn without_version() -> Self {
         let mut plain = Self::new();
         plain.tasks = plain.tasks.iter().map(|task| Arc::new(Task { version: None, ..Task::clone(task) })).collect();
         plain.set(Readiness::NotReady { reason: "loading 20260101T000000Z-1a2b3c4d".into() });
         plain
     }
 
-    pub fn set(&self, readiness: Readiness) {
+    pub(crate) fn set(&self, readiness: Readiness) {
         self.readiness.send_replace(readiness);
     }
 
     /// Protocol and error of every exchange so far.
-    pub fn exchanges(&self) -> Vec<(String, Option<&'static str>)> {
+    pub(crate) fn exchanges(&self) -> Vec<(String, Option<&'static str>)> {
         self.exchanges.lock().unwrap().clone()
     }
 }
@@ -248,7 +248,7 @@ impl Ranking for Plain {
 }
 
 /// The protocols in front of a plain ranking, in this process.
-pub fn router(ranking: Arc<Plain>) -> Router {
+pub(crate) fn router(ranking: Arc<Plain>) -> Router {
     service(Front { ranking, body: limits() })
 }
 
@@ -258,25 +258,25 @@ fn limits() -> BodyLimits {
 
 /// A response as a client of HTTP sees it.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    pub fn json(&self) -> Json {
+    pub(crate) fn json(&self) -> Json {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 }
 
 /// Sends a request to the protocols in this process.
-pub async fn send(router: &Router, request: Request<Body>) -> Answer {
+pub(crate) async fn send(router: &Router, request: Request<Body>) -> Answer {
     let response = router.clone().oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let body = body.collect().await.unwrap().to_bytes().to_vec();
@@ -284,30 +284,30 @@ pub async fn send(router: &Router, request: Request<Body>) -> Answer {
 }
 
 /// Posts a body.
-pub async fn post(router: &Router, path: &str, body: impl Into<Body>) -> Answer {
+pub(crate) async fn post(router: &Router, path: &str, body: impl Into<Body>) -> Answer {
     send(router, Request::post(path).body(body.into()).unwrap()).await
 }
 
 /// Gets a resource.
-pub async fn get(router: &Router, path: &str) -> Answer {
+pub(crate) async fn get(router: &Router, path: &str) -> Answer {
     send(router, Request::get(path).body(Body::empty()).unwrap()).await
 }
 
 /// A server on a port of its own.
-pub struct Server {
-    pub address: std::net::SocketAddr,
-    pub ranking: Arc<Plain>,
+pub(crate) struct Server {
+    pub(crate) address: std::net::SocketAddr,
+    pub(crate) ranking: Arc<Plain>,
     stop: Option<oneshot::Sender<()>>,
     served: tokio::task::JoinHandle<usize>,
 }
 
 impl Server {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(Plain::new(), ConnectionLimits { header_timeout: Duration::from_millis(300), ..Default::default() })
             .await
     }
 
-    pub async fn with(ranking: Plain, limits: ConnectionLimits) -> Self {
+    pub(crate) async fn with(ranking: Plain, limits: ConnectionLimits) -> Self {
         let ranking = Arc::new(ranking);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -319,16 +319,16 @@ impl Server {
         Self { address, ranking, stop: Some(stop), served }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    pub async fn channel(&self) -> tonic::transport::Channel {
+    pub(crate) async fn channel(&self) -> tonic::transport::Channel {
         tonic::transport::Endpoint::new(self.url()).unwrap().connect().await.unwrap()
     }
 
     /// Stops and returns the number of connections that were cut.
-    pub async fn stop(mut self) -> usize {
+    pub(crate) async fn stop(mut self) -> usize {
         self.stop.take().unwrap().send(()).unwrap();
         self.served.await.unwrap()
     }
