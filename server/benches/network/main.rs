@@ -10,10 +10,12 @@
 mod candle;
 mod ours;
 mod rival;
+#[path = "../../tests/compute_engine/world.rs"]
+mod world;
 
 use std::time::{Duration, Instant};
 
-use ours::{Flat, Pairs};
+use ours::{Flat, Pairs, Version};
 use rival::Rival;
 use unimodel_server::compute::kernels::{Isa, Kernels};
 use unimodel_server::compute::threads;
@@ -73,6 +75,20 @@ fn compare() -> Result<(), String> {
         let pairs = Pairs::new(kernels, context, item, product, rest);
         let call = format!("flat{} 256", flat[0]);
         compare_times(name, rounds, pairs.caller(256), &call, &mut onnx, &mut candle)?;
+    }
+
+    println!("\n| default network, 1,682 items, ranker over the best 200, one thread | µs |\n|---|---|");
+    let version = Version::new(kernels).map_err(|e| e.to_string())?;
+    for (name, call) in [
+        ("context half", &mut version.context_half() as &mut dyn FnMut()),
+        ("best 10 of 1 candidate", &mut version.caller(Some(1))),
+        ("best 10 of 100 candidates", &mut version.caller(Some(100))),
+        ("best 10 of all", &mut version.caller(None)),
+        ("context half in plain candle", &mut version.plain(false)),
+        ("context half and dot products of all in plain candle", &mut version.plain(true)),
+    ] {
+        let micros = (0..rounds).map(|_| ours::time(&mut *call, 100) * 1e4).collect();
+        println!("| {name} | {:.1} |", median(micros));
     }
 
     println!("\n| 256→512→256→128→1, two workers, N = 256 | rows/s | ours / it |\n|---|---|---|");

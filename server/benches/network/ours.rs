@@ -3,7 +3,11 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use unimodel_model::error::ModelError;
+use unimodel_model::features::{Encoded, EncodedContext, Encoder};
+use unimodel_model::network::{ItemSide, Network, NetworkConfig, RankerConfig};
 use unimodel_server::compute::aligned::AlignedVec;
+use unimodel_server::compute::engine::{Candidates, Engine};
 use unimodel_server::compute::items::ItemMatrix;
 use unimodel_server::compute::kernels::{Kernels, Rows};
 use unimodel_server::compute::mlp::{DenseWeights, Mlp, MlpWeights};
@@ -11,6 +15,7 @@ use unimodel_server::compute::pair::{Pair, PairWeights};
 use unimodel_server::compute::scratch::Scratch;
 
 use super::values;
+use super::world::{Numbers, catalogue, context, schema, tensors};
 
 /// Rows that go through the layers together.
 const CHUNK: usize = 48;
@@ -88,6 +93,57 @@ impl Pairs {
             let context = self.pair.context(&self.context, &bias);
             let done = self.pair.add_scores(&context, &self.items, &ids, &mut scratch, &mut scores, &mut || true);
             black_box((done, &mut scores)).0.expect("nobody cancels");
+        }
+    }
+}
+
+/// The engine over a version of the default sizes, as many items as MovieLens-100K and random weights.
+pub(crate) struct Version {
+    engine: Engine,
+    network: Network,
+    items: ItemSide,
+    context: EncodedContext,
+}
+
+impl Version {
+    pub(crate) fn new(kernels: Kernels) -> Result<Self, ModelError> {
+        const ITEMS: usize = 1682;
+        let mut numbers = Numbers(1);
+        let ranker = Some(RankerConfig { hidden: vec![256, 128], candidates: 200 });
+        let schema = schema(NetworkConfig { ranker, ..NetworkConfig::default() });
+        let catalogue = catalogue(&schema, ITEMS, &mut numbers);
+        let network = Network::new(&schema, &catalogue, tensors(&schema, ITEMS, &mut numbers))?;
+        let encoder = Encoder::new(&schema, &catalogue);
+        // One with all elements, as far as there is one.
+        let contexts = (0..200).filter_map(|_| encoder.encode(&context(ITEMS, &mut numbers)).ok());
+        let context = contexts.max_by_key(|c| c.iter().filter(|e| **e != Encoded::Masked).count()).unwrap_or_default();
+        Ok(Self { engine: Engine::new(kernels, &network)?, items: network.items(None)?, network, context })
+    }
+
+    /// What one thread answers a request with, from the encoded context to the best ten of all items or the first few.
+    pub(crate) fn caller(&self, first: Option<usize>) -> impl FnMut() + use<'_> {
+        let ids: Vec<u32> = (0..first.unwrap_or(0) as u32).collect();
+        let mut scratch = Scratch::default();
+        move || {
+            let candidates = if first.is_some() { Candidates::Items(&ids) } else { Candidates::All };
+            let context = self.engine.context(0, &self.context);
+            black_box(self.engine.rank(&context, candidates, 10, &mut scratch, &mut || true)).expect("nobody cancels");
+        }
+    }
+
+    /// The context's half alone.
+    pub(crate) fn context_half(&self) -> impl FnMut() + use<'_> {
+        || drop(black_box(self.engine.context(0, &self.context)))
+    }
+
+    /// The same in plain candle; the dot products of all items on top for `dots`.
+    pub(crate) fn plain(&self, dots: bool) -> impl FnMut() + use<'_> {
+        move || {
+            let side = self.network.contexts(&[(&self.context, 0)], None).expect("the context fits the network");
+            if dots {
+                drop(black_box(self.network.dot_scores(&side, &self.items)));
+            }
+            drop(black_box(side));
         }
     }
 }

@@ -383,6 +383,7 @@ unsafe fn linear<S: Simd>(a: &Linear) {
 }
 
 /// `R` rows by `P` panels of the output.
+#[allow(clippy::needless_range_loop, reason = "the sums are a block of registers, walked in the order of the loads")]
 #[inline(always)]
 unsafe fn tile<S: Simd, const R: usize, const P: usize>(a: &Linear, row: usize, panel: usize) {
     if R > S::ROWS {
@@ -486,6 +487,7 @@ unsafe fn add_dots<S: Simd>(query: *const f32, x: RawRows, rows: usize, width: u
     }
 }
 
+#[allow(clippy::needless_range_loop, reason = "the sums are a block of registers, walked in the order of the loads")]
 #[inline(always)]
 unsafe fn dots<S: Simd, const R: usize>(query: *const f32, x: &RawRows, row: usize, width: usize, out: *mut f32) {
     let step = 2 * S::LANES;

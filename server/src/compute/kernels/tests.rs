@@ -87,7 +87,7 @@ fn size(most: usize) -> impl Strategy<Value = usize> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 64 } else { 512 }))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 32 } else { 512 }))]
 
     #[test]
     fn linear_is_the_product_with_bias_and_activation(
