@@ -73,6 +73,7 @@ pub fn reader_has_gone(error: &anyhow::Error) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use anyhow::{Context, anyhow};
 

@@ -62,9 +62,9 @@ fn a_channel_moves_and_goes_back_and_old_versions_go() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     let versions = publish(dir, 4);
-    let store = ["--store", "file://./store"];
-    let with = |arguments: &[&str]| [&store, arguments].concat();
-    let run = |command, arguments: &[&str]| succeeds(dir, &[&[command], &with(arguments)[..]].concat());
+    let run = |command: &str, arguments: &[&str]| {
+        succeeds(dir, &[&[command, "--store", "file://./store"], arguments].concat())
+    };
 
     assert_eq!(run("promote", &[&versions[0], "--channel", "stable"]), format!("stable -> {}\n", versions[0]));
     let moved = run("promote", &[&versions[2], "--channel", "stable"]);
@@ -94,7 +94,7 @@ fn a_channel_moves_and_goes_back_and_old_versions_go() {
     assert!(run("prune", &["--keep", "3"]).starts_with("Nothing to prune"));
 
     assert_eq!(run("rollback", &["--channel", "stable"]), format!("stable -> {}\n", versions[0]));
-    let error = fails(dir, &[&["rollback"], &with(&["--channel", "stable"])[..]].concat());
+    let error = fails(dir, &["rollback", "--store", "file://./store", "--channel", "stable"]);
     assert_eq!(error, format!("error: channel `stable` has no version before `{}`\n", versions[0]));
 }
 

@@ -72,7 +72,7 @@ pub enum StoreError {
         place: String,
         /// Which file, and how.
         #[source]
-        source: DamagedFile,
+        source: Box<DamagedFile>,
     },
     /// There is no such channel.
     #[error("store {store} has no channel `{channel}`")]
@@ -181,8 +181,18 @@ pub(super) fn is_missing(error: &object_store::Error) -> bool {
 }
 
 /// The innermost cause, and of an S3 or Azure answer only its code and message.
-fn reason(error: &object_store::Error) -> String {
+pub(super) fn reason(error: &object_store::Error) -> String {
     let text = innermost(error);
+    if let object_store::Error::NotImplemented { .. } = error {
+        return "conditional writes are switched off, and nothing is published or moved without them".to_owned();
+    }
+    // Where an EC2 instance, and nothing else, would ask for its credentials.
+    if error.to_string().contains("/latest/api/token") {
+        return format!("AWS_ACCESS_KEY_ID is not set, and this machine has no role of its own ({text})");
+    }
+    if text == "URL scheme is not allowed" {
+        return "the endpoint has no TLS; AWS_ALLOW_HTTP=true allows that".to_owned();
+    }
     match (element(&text, "Code"), element(&text, "Message")) {
         (Some(code), Some(message)) if !message.is_empty() => format!("{code}: {message}"),
         (Some(code), _) => code,

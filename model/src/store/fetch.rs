@@ -146,10 +146,10 @@ impl Store {
             }
             None => None,
         };
-        file.check(found).map_err(|source| StoreError::Damaged {
+        file.check(found).map_err(|damage| StoreError::Damaged {
             version: manifest.version.clone(),
             place: self.url.clone(),
-            source,
+            source: damage.into(),
         })
     }
 

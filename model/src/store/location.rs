@@ -13,6 +13,7 @@ use object_store::path::Path as ObjectPath;
 use object_store::{ClientOptions, ObjectStore, RetryConfig};
 use url::{Host, Url};
 
+use super::error::reason;
 use super::{Kind, Store, StoreError};
 
 /// Opens the store. What goes on later is the store's matter; here only the URL and the variables can be wrong.
@@ -44,7 +45,7 @@ pub(super) fn open(url: &str, variables: &[(String, String)]) -> Result<Store, S
         "http" => return Err(refuse("http:// is not safe for a model; use https://".to_owned())),
         _ => return Err(refuse(format!("`{scheme}://` is not known; use file://, s3://, gs://, az:// or https://"))),
     };
-    let objects = objects.map_err(|e| refuse(e.to_string()))?;
+    let objects = objects.map_err(|e| refuse(reason(&e)))?;
     let prefix = ObjectPath::from_url_path(parsed.path()).map_err(|e| refuse(e.to_string()))?;
     Ok(Store { url: url.trim_end_matches('/').to_owned(), kind, objects, prefix })
 }

@@ -50,10 +50,10 @@ impl LocalVersion {
                 Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => None,
                 Err(source) => return Err(StoreError::Io { action: "read", path, source }),
             };
-            file.check(found).map_err(|source| StoreError::Damaged {
+            file.check(found).map_err(|damage| StoreError::Damaged {
                 version: manifest.version.clone(),
                 place: dir.display().to_string(),
-                source,
+                source: damage.into(),
             })?;
         }
         Ok(Self { dir: dir.to_owned(), manifest })

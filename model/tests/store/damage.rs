@@ -56,6 +56,7 @@ async fn is_refused(kind: Kind) {
                 Digest::of(&whole)
             );
             let errors = [
+                store.fetch_file(&manifest.version, path).await.unwrap_err(),
                 store.verify(&manifest.version).await.unwrap_err(),
                 store.fetch(&manifest.version, &into).await.unwrap_err(),
                 store.load(&manifest.version, target.path()).await.unwrap_err(),

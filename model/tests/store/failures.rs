@@ -27,11 +27,11 @@ impl Drop for SmallDisk {
     }
 }
 
-/// The error of publishing two mebibytes to that directory, and whether the store is as it was.
-async fn publishing_fails_cleanly(root: &Path) -> String {
+/// The error of publishing what is too large to that directory; the store is as it was.
+async fn publishing_fails_cleanly(too_large: &Path, root: &Path) -> String {
     let store = Store::open(root.to_str().unwrap()).unwrap();
     let before = publish(&store, 0).await.version;
-    let error = store.publish(model(2 << 20, 1).path(), publication(1)).await.unwrap_err();
+    let error = store.publish(too_large, publication(1)).await.unwrap_err();
     assert_eq!(listed(&store).await, [before.as_str()]);
     assert_eq!(fs::read_dir(root.join("versions")).unwrap().count(), 1, "nothing is left behind");
     // What was there still works, and there is room again.
@@ -42,14 +42,15 @@ async fn publishing_fails_cleanly(root: &Path) -> String {
 
 #[tokio::test]
 async fn a_full_disk_fails_a_publish_and_nothing_else() {
+    let too_large = model(2 << 20, 1);
     let expected = if let Some(disk) = SmallDisk::mount() {
-        let error = publishing_fails_cleanly(&disk.0.path().join("store")).await;
+        let error = publishing_fails_cleanly(too_large.path(), &disk.0.path().join("store")).await;
         assert!(error.ends_with("model.safetensors: No space left on device (os error 28)"), "{error}");
 
         // Fetching to a full disk, too.
         let backend = Backend::new(Kind::Files);
         let store = backend.open();
-        let version = store.publish(model(2 << 20, 1).path(), publication(1)).await.unwrap().version;
+        let version = store.publish(too_large.path(), publication(1)).await.unwrap().version;
         let into = disk.0.path().join("into");
         let error = store.fetch(&version, &into).await.unwrap_err().to_string();
         assert!(!into.exists());
@@ -62,9 +63,10 @@ async fn a_full_disk_fails_a_publish_and_nothing_else() {
     // Without the right to mount, a limit on the size of files stands for the disk. It needs a process of its own.
     let dir = tempfile::tempdir().unwrap();
     let child = Command::new("sh")
-        .args(["-c", "trap '' XFSZ; ulimit -f 2048; exec \"$@\"", "sh"])
+        .args(["-c", "trap '' XFSZ; ulimit -f 1024; exec \"$@\"", "sh"])
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "failures::publish_in_a_child", "--ignored", "--nocapture"])
+        .env("TEST_DIR", too_large.path())
         .env("TEST_STORE", dir.path().join("store"))
         .output()
         .unwrap();
@@ -75,7 +77,8 @@ async fn a_full_disk_fails_a_publish_and_nothing_else() {
 #[tokio::test]
 #[ignore = "the child process of another test"]
 async fn publish_in_a_child() {
-    println!("{}", publishing_fails_cleanly(Path::new(&std::env::var("TEST_STORE").unwrap())).await);
+    let path = |name| std::path::PathBuf::from(std::env::var_os(name).unwrap());
+    println!("{}", publishing_fails_cleanly(&path("TEST_DIR"), &path("TEST_STORE")).await);
 }
 
 #[tokio::test]
@@ -135,11 +138,32 @@ async fn a_missing_bucket_and_an_absent_server_are_named() {
     ] {
         assert!(error.contains("s3://nowhere/models/") && error.contains("NoSuchBucket"), "{error}");
     }
+    // A setting that is wrong is named as well.
+    let with = async |name: &str, value: &str| {
+        let mut variables = backend.variables.clone();
+        variables.push((name.to_owned(), value.to_owned()));
+        let store = Store::open_with("s3://bucket/models", variables).unwrap();
+        store.publish(model(10, 1).path(), publication(1)).await.unwrap_err().to_string()
+    };
+    let error = with("AWS_ALLOW_HTTP", "false").await;
+    assert!(error.contains("AWS_ALLOW_HTTP=true"), "{error}");
+    let error = with("AWS_CONDITIONAL_PUT", "disabled").await;
+    assert!(error.contains("manifest.json: conditional writes are switched off"), "{error}");
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut variables = backend.variables.clone();
     variables.push(("AWS_ENDPOINT_URL".to_owned(), format!("http://{closed}")));
     let error = Store::open_with("s3://bucket/models", variables).unwrap().versions().await.unwrap_err().to_string();
     assert!(error.contains("s3://bucket/models/versions") && error.contains("Connection refused"), "{error}");
+}
+
+#[tokio::test]
+async fn missing_credentials_are_named() {
+    let dead_end = ("AWS_METADATA_ENDPOINT".to_owned(), "http://127.0.0.1:1".to_owned());
+    let error = Store::open_with("s3://bucket/models", [dead_end]).unwrap().versions().await.unwrap_err().to_string();
+    assert!(error.contains("s3://bucket/models/versions: AWS_ACCESS_KEY_ID is not set"), "{error}");
+    let half = ("AWS_SECRET_ACCESS_KEY".to_owned(), "secret".to_owned());
+    let error = Store::open_with("s3://bucket/models", [half]).unwrap_err().to_string();
+    assert_eq!(error, "store `s3://bucket/models`: Missing AccessKeyId");
 }
 
 #[tokio::test]

@@ -33,6 +33,10 @@ async fn comes_back_whole(kind: Kind) {
     let again = store.fetch(&manifest.version, &into).await.unwrap_err();
     assert!(matches!(again, StoreError::TargetExists { .. }), "{again}");
 
+    let golden = store.fetch_file(&manifest.version, "golden/search.jsonl").await.unwrap();
+    assert_eq!(golden.unwrap(), "{}\n{}\n");
+    assert_eq!(store.fetch_file(&manifest.version, "users.parquet").await.unwrap(), None);
+
     // A cache is used, and repaired when damaged.
     let cache = target.path().join("cache");
     let loaded = store.load(&manifest.version, &cache).await.unwrap();
@@ -74,6 +78,37 @@ async fn the_name_depends_on_time_and_content_alone() {
     assert_eq!(version(0, 1).await, first);
     assert_ne!(version(0, 2).await, first);
     assert_eq!(version(7, 1).await, first.replace("151500Z", "151507Z"));
+}
+
+async fn publishes_once(kind: Kind) {
+    let backend = Backend::new(kind);
+    let dir = model((16 << 20) + 1, 1);
+    let publish = || async {
+        let store = backend.open();
+        store.publish(dir.path(), publication(0)).await
+    };
+    let tried = futures::future::join_all((0..4).map(|_| publish())).await;
+    // A manifest that says the same counts as one's own: an answer may be lost and its request repeated.
+    let mut published = None;
+    for tried in tried {
+        match tried {
+            Ok(manifest) => assert_eq!(published.get_or_insert(manifest.clone()), &manifest),
+            Err(e) => assert!(matches!(e, StoreError::VersionExists { .. }), "{e}"),
+        }
+    }
+    let version = published.unwrap().version;
+    assert_eq!(listed(&backend.open()).await, [version.as_str()]);
+    backend.open().verify(&version).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_same_version_is_published_once_to_files() {
+    publishes_once(Kind::Files).await;
+}
+
+#[tokio::test]
+async fn the_same_version_is_published_once_to_s3() {
+    publishes_once(Kind::S3).await;
 }
 
 async fn prunes_what_no_channel_needs(kind: Kind) {
