@@ -45,6 +45,23 @@ pub(crate) struct Plain {
     tasks: Vec<Arc<Task>>,
     readiness: watch::Sender<Readiness>,
     exchanges: std::sync::Mutex<Vec<(String, Option<&'static str>)>>,
+    slow: watch::Sender<usize>,
+}
+
+/// Counts one slow request for as long as it is waited for.
+struct Waiting<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Waiting<'a> {
+    fn begin(count: &'a watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 pub(crate) fn schema() -> Schema {
@@ -107,6 +124,7 @@ impl Plain {
             ],
             readiness: watch::Sender::new(Readiness::Ready),
             exchanges: Default::default(),
+            slow: watch::Sender::new(0),
         }
     }
 
@@ -120,6 +138,11 @@ impl Plain {
 
     pub(crate) fn set(&self, readiness: Readiness) {
         self.readiness.send_replace(readiness);
+    }
+
+    /// Waits until so many slow requests are waited for.
+    pub(crate) async fn slow(&self, count: usize) {
+        self.slow.subscribe().wait_for(|now| *now == count).await.unwrap();
     }
 
     /// Protocol and error of every exchange so far.
@@ -196,7 +219,10 @@ impl Ranking for Plain {
                 let retry_after = Duration::from_millis(50);
                 return Err(RankError::Overloaded { reason: "256 requests wait".into(), retry_after });
             }
-            "slow" => std::future::pending().await,
+            "slow" => {
+                let _waiting = Waiting::begin(&self.slow);
+                std::future::pending().await
+            }
             "broken" => return Err(RankError::Internal { message: "a compute thread panicked".into() }),
             _ => {}
         }

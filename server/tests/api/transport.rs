@@ -150,11 +150,33 @@ async fn requests_in_flight_finish_when_the_server_stops() {
 async fn a_client_that_goes_gives_its_request_up() {
     let server = Server::start().await;
     let body = r#"{"context": {"user_id": "slow"}, "candidates": {"all": true}}"#;
+    let mut streams = Vec::new();
     for _ in 0..20 {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         stream.write_all(http1(body).as_bytes()).await.unwrap();
-        drop(stream);
+        streams.push(stream);
     }
-    // Nothing is left to wait for: all connections end, though no request was answered.
+    server.ranking.slow(20).await;
+    drop(streams);
+    server.ranking.slow(0).await;
+
+    // A gRPC client resets the stream and keeps its connection.
+    let channel = server.channel().await;
+    let slow = prost_types::Value { kind: Some(prost_types::value::Kind::StringValue("slow".into())) };
+    let context = Some(prost_types::Struct { fields: [("user_id".to_owned(), slow)].into() });
+    let candidates = Some(Candidates { all: true, ..Default::default() });
+    let request = RankRequest { task: "search".into(), context, candidates, ..Default::default() };
+    let calls: Vec<_> = (0..20)
+        .map(|_| {
+            let (mut client, request) = (RankingServiceClient::new(channel.clone()), request.clone());
+            tokio::spawn(async move { client.rank(request).await })
+        })
+        .collect();
+    server.ranking.slow(20).await;
+    calls.iter().for_each(tokio::task::JoinHandle::abort);
+    server.ranking.slow(0).await;
+    // Neither answered nor late: nobody was there to be told.
+    assert!(server.ranking.exchanges().is_empty());
+    drop(channel);
     assert_eq!(server.stop().await, 0);
 }
