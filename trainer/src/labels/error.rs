@@ -120,11 +120,14 @@ pub(super) fn first_line(error: &DataFusionError) -> String {
         DataFusionError::SQL(e, _) => e.to_string(),
         other => other.to_string(),
     };
-    let said = said.trim_start_matches("sql parser error: ").trim_start_matches("Error during planning: ");
+    let said = ["sql parser error: ", "Error during planning: ", "This feature is not implemented: "]
+        .iter()
+        .find_map(|prefix| said.strip_prefix(prefix))
+        .unwrap_or(&said);
     let said = said.split("\nbacktrace:").next().unwrap_or_default();
     let line = said.split_whitespace().collect::<Vec<_>>().join(" ");
     match error {
-        DataFusionError::ResourcesExhausted(_) if line.contains("HashJoin") => {
+        DataFusionError::ResourcesExhausted(_) if line.contains("Join") => {
             format!("{line}; a join holds its first table in memory, so put the short one first: FROM short JOIN long")
         }
         _ => line,

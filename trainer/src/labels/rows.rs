@@ -35,10 +35,10 @@ pub(super) fn values(batch: &RecordBatch) -> Checked {
                     }
                 }
             }
-            DataType::Utf8 => strings(field.name(), column, |value| value)?,
+            DataType::Utf8 => strings(field.name(), column, column, |value| value)?,
             DataType::List(inner) if *inner.data_type() == DataType::Utf8 => {
                 let list = column.as_list::<i32>();
-                strings(field.name(), list.values(), |value| {
+                strings(field.name(), column, list.values(), |value| {
                     list.value_offsets().partition_point(|&o| (o as usize) <= value).saturating_sub(1)
                 })?;
             }
@@ -48,10 +48,11 @@ pub(super) fn values(batch: &RecordBatch) -> Checked {
     Ok(())
 }
 
-fn strings(name: &str, column: &ArrayRef, row_of: impl Fn(usize) -> usize) -> Checked {
-    for (value, ends) in column.as_string::<i32>().value_offsets().windows(2).enumerate() {
+fn strings(name: &str, column: &ArrayRef, strings: &ArrayRef, row_of: impl Fn(usize) -> usize) -> Checked {
+    for (value, ends) in strings.as_string::<i32>().value_offsets().windows(2).enumerate() {
         let length = ends[1] - ends[0];
-        if length > MAX_TEXT_BYTES {
+        // A null may still have a value beneath it.
+        if length > MAX_TEXT_BYTES && column.is_valid(row_of(value)) {
             let problem = format!("`{name}` has {length} bytes; a string may have {MAX_TEXT_BYTES}, so cut it in SQL");
             return Err(broken(row_of(value), problem));
         }

@@ -42,9 +42,8 @@ pub(super) async fn register(context: &SessionContext, pipeline: &LoadedPipeline
 }
 
 async fn table(context: &SessionContext, name: &str, source: &Source, path: &str) -> Result<(), String> {
-    let (store, base, prefix) = open(path)?;
+    let Opened { store, base, files } = open(path).await?;
     context.register_object_store(&base, store.clone());
-    let files = files(store.as_ref(), &prefix).await?;
     let urls: Result<Vec<_>, _> = files.iter().map(|f| ListingTableUrl::try_new(file_url(&base, f), None)).collect();
     let mut config = ListingTableConfig::new_with_multi_paths(urls.map_err(|e| first_line(&e))?);
     let format: Arc<dyn FileFormat> = match source.format {
@@ -86,23 +85,49 @@ async fn table(context: &SessionContext, name: &str, source: &Source, path: &str
     Ok(())
 }
 
-/// The store, the URL that it is registered under, and the path in it.
-fn open(path: &str) -> Result<(Arc<dyn ObjectStore>, Url, ObjectPath), String> {
-    let known = "use a path or an s3://, gs://, az:// or https:// URL";
-    if !path.contains("://") {
-        let path = Path::new(path);
-        let file = path.file_name().ok_or("it names no file")?;
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let folder = folder.canonicalize().map_err(|e| format!("cannot read folder {}: {e}", folder.display()))?;
-        if folder.join(file).is_dir() {
-            return Err("it is a folder; name its files by a glob in the last segment, such as `*.parquet`".into());
-        }
-        let prefix = ObjectPath::from_absolute_path(folder).map_err(|e| e.to_string())?;
-        let base = Url::parse("file:///").map_err(|e| e.to_string())?;
-        let store = Arc::new(object_store::local::LocalFileSystem::new());
-        return Ok((store, base, prefix.join(file.to_string_lossy().as_ref())));
+/// Files and where they are.
+struct Opened {
+    store: Arc<dyn ObjectStore>,
+    /// The URL of the store's root.
+    base: Url,
+    /// In order of name.
+    files: Vec<ObjectPath>,
+}
+
+const GLOB: [char; 3] = ['*', '?', '['];
+
+async fn open(path: &str) -> Result<Opened, String> {
+    let (folder, name) = path.rsplit_once('/').unwrap_or((".", path));
+    let (store, base, prefix) = if path.contains("://") { remote(path, folder, name)? } else { local(folder, name)? };
+    let files = match name.contains(GLOB) {
+        true => matching(store.as_ref(), &prefix, name).await?,
+        false => match store.head(&prefix).await {
+            Ok(_) => vec![prefix],
+            Err(object_store::Error::NotFound { .. }) => return Err("there is no such file".into()),
+            Err(e) => return Err(e.to_string()),
+        },
+    };
+    Ok(Opened { store, base, files })
+}
+
+/// A store, the URL of its root, and the path of the file in it, or of the folder where the name is a glob.
+type Located = (Arc<dyn ObjectStore>, Url, ObjectPath);
+
+fn local(folder: &str, name: &str) -> Result<Located, String> {
+    let folder = Path::new(if folder.is_empty() { "/" } else { folder });
+    let folder = folder.canonicalize().map_err(|e| format!("cannot read folder {}: {e}", folder.display()))?;
+    if folder.join(name).is_dir() {
+        return Err("it is a folder; name its files by a glob in the last segment, such as `*.parquet`".into());
     }
-    let url = Url::parse(path).map_err(|e| format!("{e}; {known}"))?;
+    let path = if name.contains(GLOB) { folder } else { folder.join(name) };
+    let prefix = ObjectPath::from_absolute_path(path).map_err(|e| e.to_string())?;
+    let base = Url::parse("file:///").map_err(|e| e.to_string())?;
+    Ok((Arc::new(object_store::local::LocalFileSystem::new()), base, prefix))
+}
+
+fn remote(path: &str, folder: &str, name: &str) -> Result<Located, String> {
+    let known = "use a path or an s3://, gs://, az:// or https:// URL";
+    let url = Url::parse(if name.contains(GLOB) { folder } else { path }).map_err(|e| format!("{e}; {known}"))?;
     if !["s3", "gs", "az", "https"].contains(&url.scheme()) {
         return Err(format!("`{}://` is not known; {known}", url.scheme()));
     }
@@ -115,29 +140,20 @@ fn open(path: &str) -> Result<(Arc<dyn ObjectStore>, Url, ObjectPath), String> {
     Ok((Arc::from(store), base, prefix))
 }
 
-fn file_url(base: &Url, path: &ObjectPath) -> Url {
-    let mut url = base.clone();
-    url.set_path(path.as_ref());
-    url
-}
-
-/// The files that the path names, in order of name.
-async fn files(store: &dyn ObjectStore, path: &ObjectPath) -> Result<Vec<ObjectPath>, String> {
-    let name = path.filename().unwrap_or_default();
-    if !name.contains(['*', '?', '[']) {
-        return match store.head(path).await {
-            Ok(_) => Ok(vec![path.clone()]),
-            Err(object_store::Error::NotFound { .. }) => Err("there is no such file".into()),
-            Err(e) => Err(e.to_string()),
-        };
-    }
+/// The files of a folder whose name matches.
+async fn matching(store: &dyn ObjectStore, folder: &ObjectPath, name: &str) -> Result<Vec<ObjectPath>, String> {
     let pattern = glob::Pattern::new(name).map_err(|e| format!("`{name}` is not a glob: {e}"))?;
-    let folder = path.parts().take(path.parts_count().saturating_sub(1)).collect::<ObjectPath>();
-    let listed = store.list_with_delimiter(Some(&folder)).await.map_err(|e| e.to_string())?.objects;
+    let listed = store.list_with_delimiter(Some(folder)).await.map_err(|e| e.to_string())?.objects;
     let matches = listed.into_iter().map(|o| o.location).filter(|l| l.filename().is_some_and(|n| pattern.matches(n)));
     let mut files: Vec<ObjectPath> = matches.collect();
     files.sort();
     if files.is_empty() { Err(format!("no file matches `{name}`")) } else { Ok(files) }
+}
+
+fn file_url(base: &Url, path: &ObjectPath) -> Url {
+    let mut url = base.clone();
+    url.set_path(path.as_ref());
+    url
 }
 
 /// The column names of CSV files, which must be the same in all of them: values go by position.

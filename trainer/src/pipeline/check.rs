@@ -352,6 +352,11 @@ impl<'a> Check<'a> {
             self.above_zero(&format!("model.historyDecay[{index}]"), *rate);
         }
         self.dropout("model.dropout", model.dropout);
+        if let Some(linear) = &model.linear {
+            self.size("model.linear.width", linear.width);
+            self.above_zero("model.linear.regularisation", linear.regularisation);
+            self.above_zero("model.linear.decay", linear.decay);
+        }
         if let Some(ranker) = &model.ranker {
             if ranker.hidden.is_empty() {
                 self.say("model.ranker.hidden", "is empty; it must have the width of one layer at least");

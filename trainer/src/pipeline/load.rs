@@ -151,7 +151,11 @@ fn parse(yaml: &str) -> Result<(Pipeline, Positions), Vec<Problem>> {
         vec![Problem { position, key: String::new(), message: format!("not YAML: {}", e.info()) }]
     })?;
     let mut problems: Vec<Problem> = Vec::new();
-    for duplicate in positions.duplicates() {
+    for (index, duplicate) in positions.duplicates().iter().enumerate() {
+        // What is below a key that is there twice is there twice too.
+        if positions.duplicates()[..index].iter().any(|d| duplicate.path.starts_with(&format!("{}.", d.path))) {
+            continue;
+        }
         let message = format!("is in line {} already; remove one of them", duplicate.first.line);
         problems.push(Problem { position: duplicate.second, key: duplicate.path.clone(), message });
     }
@@ -183,13 +187,17 @@ fn type_problem(error: &serde_yaml::Error, positions: &Positions) -> Problem {
     let unknown = ["unknown field `", "unknown variant `"].iter().find_map(|p| message.strip_prefix(p));
     if let Some(name) = unknown.and_then(|m| m.split('`').next()).map(str::to_owned) {
         if message.starts_with("unknown field") {
-            key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+            // Inside of a loss or a baseline serde knows the place of what is around it alone.
+            key = positions.below(&key, &name).unwrap_or(&key).to_owned();
         } else if !key.ends_with(".type") && positions.scalar(&format!("{key}.type")) == Some(&name) {
             key += ".type";
         }
         if let Some(nearest) = nearest_name(&name, &known) {
             message += &format!("; did you mean `{nearest}`?");
         }
+    }
+    if message.contains("untagged enum Value") {
+        key += ".default";
     }
     for (rust, plain) in [
         ("expected f64", "expected a number"),

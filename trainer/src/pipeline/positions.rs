@@ -109,6 +109,14 @@ impl Positions {
         self.nodes.contains_key(path)
     }
 
+    /// The path of the first key of that name at or below the path.
+    pub fn below(&self, path: &str, key: &str) -> Option<&str> {
+        let inside = |p: &str| p.strip_prefix(path).is_some_and(|rest| rest.starts_with(['.', '[']) || path.is_empty());
+        let named = |p: &str| p.strip_suffix(key).is_some_and(|before| before.is_empty() || before.ends_with('.'));
+        let found = self.nodes.iter().filter(|(p, _)| inside(p) && named(p));
+        found.min_by_key(|(_, node)| node.position).map(|(p, _)| p.as_str())
+    }
+
     /// Keys that occur twice in one mapping, in order.
     pub fn duplicates(&self) -> &[DuplicateKey] {
         &self.duplicates
@@ -191,6 +199,10 @@ context: [{name: x}, {name: y, default: []}]
         assert_eq!(positions.of("tasks[7]"), positions.of("tasks"));
         assert_eq!(positions.of("model"), at(1, 1));
         assert!(!positions.has("model"));
+        assert_eq!(positions.below("tasks", "type"), Some("tasks[0].loss.type"));
+        assert_eq!(positions.below("tasks[1]", "type"), Some("tasks[1].loss.type"));
+        assert_eq!(positions.below("", "kind"), Some("kind"));
+        assert_eq!(positions.below("context", "type"), None);
     }
 
     #[test]

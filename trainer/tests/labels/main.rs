@@ -1,0 +1,10 @@
+//! The pipeline file, label preparation and synthetic data.
+
+#![allow(clippy::unwrap_used)]
+
+mod bad_input;
+mod fixture;
+mod formats;
+mod leaks;
+mod pipeline_file;
+mod synthetic_data;
