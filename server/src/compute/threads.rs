@@ -48,6 +48,20 @@ pub fn lower_priority_of_current_thread() -> io::Result<()> {
     Ok(())
 }
 
+/// Gives rayon one thread, of low priority: on a CPU candle and its rayon only prepare versions, and a thread per core
+/// would take the cores from those that serve. Call it before the first use of candle.
+///
+/// # Errors
+/// Rayon has its threads already.
+pub fn keep_rayon_to_one_thread() -> Result<(), rayon::ThreadPoolBuildError> {
+    let lower = |_| {
+        if let Err(error) = lower_priority_of_current_thread() {
+            tracing::warn!(%error, "the thread that prepares versions keeps its priority");
+        }
+    };
+    rayon::ThreadPoolBuilder::new().num_threads(1).thread_name(|_| "prepare".into()).start_handler(lower).build_global()
+}
+
 #[cfg(all(test, target_os = "linux"))]
 #[allow(clippy::unwrap_used)]
 mod tests {
