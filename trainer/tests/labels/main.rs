@@ -1,5 +1,6 @@
 //! The pipeline file, label preparation and synthetic data.
 
+#![allow(unreachable_pub)]
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
