@@ -197,7 +197,7 @@ fn context_elements() {
         "name: title, type: category",
         concat!(
             "pipeline.yaml:29:8: items.attributes[1].name: `title` is there already, in line 28; names must be unique; ",
-            "pipeline.yaml:44:42: tasks[0].evaluation.within.kind: `kind` is not an item attribute; known are title, title",
+            "pipeline.yaml:45:44: tasks[0].evaluation.within.kind: `kind` is not an item attribute; known are title, title",
         ),
     );
 }
