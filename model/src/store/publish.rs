@@ -172,7 +172,8 @@ impl Store {
     /// Bytes sent or fetched at once. S3 takes at most 10,000 parts, all but the last equally large.
     pub(super) fn part_size(&self, size: u64) -> u64 {
         match self.kind {
-            Kind::Directory(_) => 1 << 20,
+            // What was read is still in the processor's cache when it is hashed and written.
+            Kind::Directory(_) => 256 << 10,
             Kind::Bucket | Kind::Web => (16 << 20).max(size.div_ceil(9_000)),
         }
     }
