@@ -5,7 +5,7 @@
 //! program itself as stock candle, once with one rayon thread and once with as many as rayon takes by default. Each
 //! round times all of them one after the other on one core, so that whatever slows the machine down slows all; what is
 //! printed are medians over the rounds, and medians of the rounds' ratios. `ISA=portable|avx2|avx512` chooses other
-//! kernels than the fastest, `ROUNDS` another number of rounds than 31.
+//! kernels than the fastest, `ROUNDS` another number of rounds than 101.
 
 mod candle;
 mod ours;
@@ -22,8 +22,8 @@ use unimodel_server::compute::threads;
 
 /// The network of the comparison.
 const WIDTHS: [usize; 5] = [256, 512, 256, 128, 1];
-/// How long one timing takes, so that a clock's tick and a change of process do not count.
-const TIMING: f64 = 0.02;
+/// About how long one timing takes: long beside a clock's tick, short beside what else a machine does.
+const TIMING: f64 = 0.005;
 /// How long threads run for a rate.
 const RATE: Duration = Duration::from_millis(400);
 
@@ -39,8 +39,9 @@ fn compare() -> Result<(), String> {
     let kernels = kernels()?;
     let rounds = match std::env::var("ROUNDS") {
         Ok(n) => n.parse().ok().filter(|n| *n > 0).ok_or(format!("ROUNDS={n}: give a number above zero"))?,
-        Err(_) => 31,
+        Err(_) => 101,
     };
+    rayon::ThreadPoolBuilder::new().num_threads(1).build_global().map_err(|e| e.to_string())?;
     let cores = threads::allowed_cores().map_err(|e| e.to_string())?;
     let core = *cores.last().ok_or("no core")?;
     let mut onnx = Rival::onnx()?;
@@ -87,7 +88,7 @@ fn compare() -> Result<(), String> {
         ("context half in plain candle", &mut version.plain(false)),
         ("context half and dot products of all in plain candle", &mut version.plain(true)),
     ] {
-        let micros = (0..rounds).map(|_| ours::time(&mut *call, 100) * 1e4).collect();
+        let micros = (0..rounds).map(|_| ours::time(&mut *call, 20) * 5e4).collect();
         println!("| {name} | {:.1} |", median(micros));
     }
 
@@ -96,7 +97,7 @@ fn compare() -> Result<(), String> {
     let mut candle = Rival::candle(Some(1))?;
     load("flat", &WIDTHS, &mut [&mut candle])?;
     let mut rates: [Vec<f64>; 4] = Default::default();
-    for _ in 0..rounds {
+    for _ in 0..rounds.div_ceil(4) {
         let call = format!("rate flat 256 {} 2", RATE.as_secs_f64());
         rates[0].push(256.0 * rate(2, |worker| pinned(flat.caller(256), cores[worker % cores.len()]))?);
         for (rates, rival) in rates[1..].iter_mut().zip([&mut onnx, &mut candle, &mut threaded]) {
