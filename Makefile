@@ -1,7 +1,7 @@
 # What a person types. `make test` is all that CI runs.
 CARGO ?= cargo
-DATA := data/ml-100k
-export UNIMODEL_DATA ?= $(CURDIR)/$(DATA)
+
+export UNIMODEL_DATA ?= $(CURDIR)/data
 
 .PHONY: build data demo test lint generate bench test-spark
 
