@@ -12,7 +12,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use super::LabelError;
 
 /// Memory of sorts, joins and aggregates; beyond it they spill. Larger tables take longer, not more memory.
-const MEMORY: usize = 128 << 20;
+const MEMORY: usize = 512 << 20;
 
 /// Spilled runs that are merged at once, each with two batches in memory.
 const MERGED_RUNS: usize = 8;
