@@ -27,7 +27,9 @@ generate: ## Files that are made from code: JSON Schema of the pipeline file, co
 
 bench: ## Ratios measured in one run each; see docs/benchmarks
 	$(CARGO) bench -p unimodel-model --bench store
-	$(CARGO) bench -p unimodel-server --bench network
+	python3 -m venv target/bench-python
+	target/bench-python/bin/pip install -q -r server/benches/network/requirements.txt
+	PYTHON=$(CURDIR)/target/bench-python/bin/python $(CARGO) bench -p unimodel-server --bench network
 
 test-spark: build ## The same SQL on Spark finds the same rows (downloads 456 MB)
 	scripts/test-spark.sh
