@@ -547,15 +547,18 @@ unsafe fn add_weighted_sum<S: Simd>(x: RawRows, rows: usize, width: usize, weigh
     }
 }
 
-/// [`Kernels::add_relu`].
+/// [`Kernels::add_relu`]. There is so little to compute that it waits for memory: it asks for rows before it needs them.
 #[inline(always)]
 unsafe fn add_relu<S: Simd>(x: RawRows, rows: usize, width: usize, half: *const f32, out: *mut f32) {
+    const AHEAD: usize = 4;
     for row in 0..rows {
         // SAFETY: no load or store passes `width`.
         unsafe {
+            let next = x.at((row + AHEAD).min(rows - 1));
             let (x, out) = (x.at(row), out.add(row * width));
             let mut column = 0;
             while column < width {
+                S::prefetch(next.add(column));
                 let sum = S::add(load_up_to::<S>(x, column, width), load_up_to::<S>(half, column, width));
                 store_up_to::<S>(out, column, width, S::relu(sum));
                 column += S::LANES;
