@@ -12,17 +12,18 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use super::LabelError;
 
 /// Memory of sorts, joins and aggregates; beyond it they spill. Larger tables take longer, not more memory.
-const MEMORY: usize = 512 << 20;
+const MEMORY: usize = 128 << 20;
 
 /// Spilled runs that are merged at once, each with two batches in memory.
 const MERGED_RUNS: usize = 8;
 
 /// Rows of one batch. Rows with a long history are wide, and merging spilled runs holds a batch of each.
-const BATCH_ROWS: usize = 2048;
+const BATCH_ROWS: usize = 1024;
 
 /// A fresh session that spills into that folder.
 pub(super) fn context(spill: &Path) -> Result<SessionContext, LabelError> {
-    let mut config = SessionConfig::new().with_batch_size(BATCH_ROWS);
+    // One partition: several would share the memory, and how many fit depends on the machine.
+    let mut config = SessionConfig::new().with_batch_size(BATCH_ROWS).with_target_partitions(1);
     let options = config.options_mut();
     // Errors then know line and column.
     options.sql_parser.collect_spans = true;

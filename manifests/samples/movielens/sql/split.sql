@@ -13,31 +13,31 @@ WITH ordered AS (
     ) AS position
   FROM ratings
 ),
-counted AS (
+positives AS (
+  SELECT user_id, position, LEAD(position) OVER (PARTITION BY user_id ORDER BY position) AS following
+  FROM ordered
+  WHERE rating >= 4
+),
+held_out AS (
   SELECT
     user_id,
-    item_id,
-    rating,
-    event_time,
-    position,
-    -- Positives from this event to the user's last one.
-    SUM(CASE WHEN rating >= 4 THEN 1 ELSE 0 END) OVER (
-      PARTITION BY user_id ORDER BY position DESC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
-    ) AS positives_left
-  FROM ordered
+    MAX(position) AS test,
+    MAX(CASE WHEN following IS NOT NULL THEN position END) AS validation
+  FROM positives
+  GROUP BY user_id
 )
 SELECT
-  user_id AS sequence,
-  item_id,
-  CAST(CASE WHEN rating >= 4 THEN 1 ELSE 0 END AS DOUBLE) AS label,
-  event_time,
+  o.user_id AS sequence,
+  o.item_id,
+  CAST(CASE WHEN o.rating >= 4 THEN 1 ELSE 0 END AS DOUBLE) AS label,
+  o.event_time,
   CASE
-    WHEN positives_left > 2 THEN 'train'
-    WHEN positives_left = 2 AND rating >= 4 THEN 'validation'
-    WHEN positives_left = 2 THEN 'train'
-    WHEN positives_left = 1 AND rating >= 4 THEN 'test'
+    WHEN o.position = h.test THEN 'test'
+    WHEN o.position = h.validation THEN 'validation'
+    WHEN o.position < h.validation THEN 'train'
     ELSE 'none'
   END AS split,
-  position
-FROM counted
-ORDER BY sequence, position
+  o.position
+FROM held_out h
+RIGHT JOIN ordered o ON o.user_id = h.user_id
+ORDER BY o.user_id, o.position
