@@ -2,17 +2,12 @@
 //! killed and taken up again, and a fifth task that costs one SQL file and one entry.
 #![allow(clippy::unwrap_used)]
 
+mod place;
+
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Stdio};
 
-use serde_json::Value;
-use tempfile::TempDir;
-
-/// A network and a run small enough for a test.
-const SMALL: &str = "
-model: {width: 16, hidden: 32, historyWidth: 16, textBuckets: 512, textWidth: 16, linear: {width: 16}}
-training: {steps: 40, batch: 64, validateEvery: 5}
-";
+use place::{Place, succeeded};
 
 /// What another team would add to have its own task: what an item is followed by in the same hands.
 const FIFTH_SQL: &str = "
@@ -35,48 +30,6 @@ const FIFTH_TASK: &str = "
     evaluation: {exclude: [source_item]}
 ";
 
-struct Place {
-    dir: TempDir,
-}
-
-impl Place {
-    /// A folder with synthetic data and its pipeline, made small.
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let place = Self { dir };
-        let out = place.path("data");
-        let sizes = ["--users", "120", "--items", "200", "--events", "6000", "--seed", "1"];
-        let made = place.command(&["data", "synthetic"]).args(sizes).arg("--out").arg(&out).output().unwrap();
-        succeeded(&made);
-        let file = place.path("data/pipeline.yaml");
-        let mut text = std::fs::read_to_string(&file).unwrap();
-        text.push_str(SMALL);
-        std::fs::write(&file, text).unwrap();
-        place
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.dir.path().join(name).display().to_string()
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_unimodel"));
-        command.current_dir(self.dir.path()).env("UNIMODEL_CACHE", self.path("cache")).args(args);
-        command
-    }
-
-    fn train(&self, store: &str, more: &[&str]) -> Command {
-        let mut command = self.command(&["train", "-f", "data/pipeline.yaml", "--output", "json", "--no-compare"]);
-        command.args(["--work", &format!("work-{store}"), "--store", store]).args(more);
-        command
-    }
-}
-
-fn succeeded(output: &Output) -> Value {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
-}
-
 /// Ends the process by KILL as soon as the file is there; whether it was still running then.
 fn kill_when(child: &mut Child, file: &Path) -> bool {
     loop {
@@ -95,13 +48,13 @@ fn kill_when(child: &mut Child, file: &Path) -> bool {
 
 #[test]
 fn a_run_that_was_killed_goes_on_to_the_same_metrics() {
-    let place = Place::new();
+    let place = Place::new(120, 200, 6_000);
     let unbroken = succeeded(&place.train("unbroken", &[]).output().unwrap());
 
     let mut child = place.train("broken", &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let checkpoint = place.dir.path().join("work-broken/checkpoints/unified.safetensors");
+    let checkpoint = place.path_buf("work-broken/checkpoints/unified.safetensors");
     assert!(kill_when(&mut child, &checkpoint), "the run ended before it could be killed");
-    assert!(!place.dir.path().join("broken").exists(), "a killed run has touched the store");
+    assert!(!place.path_buf("broken").exists(), "a killed run has touched the store");
 
     let resumed = succeeded(&place.train("broken", &["--resume"]).output().unwrap());
     assert_eq!(resumed["metrics"], unbroken["metrics"]);
@@ -111,9 +64,9 @@ fn a_run_that_was_killed_goes_on_to_the_same_metrics() {
 
 #[test]
 fn a_checkpoint_of_another_seed_is_refused() {
-    let place = Place::new();
+    let place = Place::new(120, 200, 6_000);
     let mut child = place.train("store", &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let checkpoint = place.dir.path().join("work-store/checkpoints/unified.safetensors");
+    let checkpoint = place.path_buf("work-store/checkpoints/unified.safetensors");
     assert!(kill_when(&mut child, &checkpoint));
     let refused = place.train("store", &["--resume", "--seed", "2"]).output().unwrap();
     let error = String::from_utf8_lossy(&refused.stderr).into_owned();
@@ -122,7 +75,7 @@ fn a_checkpoint_of_another_seed_is_refused() {
 
 #[test]
 fn a_fifth_task_is_one_sql_file_and_one_entry() {
-    let place = Place::new();
+    let place = Place::new(120, 200, 6_000);
     let first = succeeded(&place.train("store", &[]).output().unwrap());
     let parent = first["version"].as_str().unwrap();
 
@@ -141,4 +94,27 @@ fn a_fifth_task_is_one_sql_file_and_one_entry() {
     let evaluated = place.command(&["evaluate", "--store", "store", "--version", version, "--output", "json"]);
     let evaluated = succeeded(&{ evaluated }.output().unwrap());
     assert_eq!(evaluated["tasks"].as_array().unwrap().len(), 5);
+}
+
+#[test]
+fn sampled_and_graded_losses_and_the_ranker_learn() {
+    let place = Place::new(300, 200, 15_000);
+    place.edit_pipeline(|text| {
+        let soft = "    loss: {type: softmax, softTargets: {decay: 2, window: 8, belowHalf: 0.3}}\n";
+        assert!(text.find(soft) < text.find("name: related"), "the first is of notifications");
+        text.replacen(soft, "    loss: {type: bce}\n", 1)
+            .replace("    loss: {type: softmax}\n", "    loss: {type: sampledSoftmax, samples: 50}\n")
+            .replace("linear: {width: 16}", "linear: null, ranker: {hidden: [16], candidates: 50}")
+            .replace("steps: 40", "steps: 150")
+            .replace("validateEvery: 5", "validateEvery: 50")
+    });
+    let trained = succeeded(&place.train("store", &[]).output().unwrap());
+    for effect in ["on", "off"] {
+        assert!(trained["ranker"][effect].as_f64().unwrap() > 0.0, "{}", trained["ranker"]);
+    }
+    // Chance would hit one of twenty.
+    for (task, least) in [("notifications", 0.09), ("search", 0.6)] {
+        let reached = trained["metrics"][task]["hitRate@10"].as_f64().unwrap();
+        assert!(reached > least, "{task}: {reached}");
+    }
 }

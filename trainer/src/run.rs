@@ -11,7 +11,7 @@ use crate::assemble::assemble;
 use crate::evaluate::{Evaluation, Kind, Split};
 use crate::pipeline::Pipeline;
 use crate::report::evaluate;
-use crate::train::{Options, StepReport, TrainError, Trained, train};
+use crate::train::{Options, RankerEffect, StepReport, TrainError, Trained, train};
 
 /// What a run is to do.
 pub struct Run<'a> {
@@ -35,6 +35,8 @@ pub struct Outcome {
     pub evaluation: Evaluation,
     /// Steps, and the mean metric on validation, of the unified model.
     pub validations: Vec<(usize, f64)>,
+    /// What the pairwise ranker does for the unified model, where it has one.
+    pub ranker: Option<RankerEffect>,
     /// The latest event that training saw, seconds since 1970.
     pub data_time: i64,
 }
@@ -44,6 +46,9 @@ impl Run<'_> {
     /// task's name) with each step.
     pub fn execute(&self, dir: &Path, on_step: &mut dyn FnMut(&str, &StepReport)) -> Result<Outcome, TrainError> {
         let catalogue = Catalogue::read(&self.labels.join(files::ITEMS), &self.pipeline.items.attributes)?;
+        for baseline in self.pipeline.tasks.iter().flat_map(|task| &task.evaluation.baselines) {
+            baseline.check(catalogue.len())?;
+        }
         let unified = self.train(self.pipeline, "unified", self.parent, &catalogue, on_step)?;
         let mut singles = BTreeMap::new();
         if self.compare && self.pipeline.tasks.len() > 1 {
@@ -54,7 +59,8 @@ impl Run<'_> {
         }
         let evaluation = evaluate(self.pipeline, self.labels, &catalogue, &unified, &singles, Split::Test)?;
         assemble(dir, self.pipeline, self.labels, &catalogue, &unified, &evaluation)?;
-        Ok(Outcome { evaluation, validations: unified.validations, data_time: unified.data_time })
+        let Trained { validations, ranker, data_time, .. } = unified;
+        Ok(Outcome { evaluation, validations, ranker, data_time })
     }
 
     fn train(

@@ -14,7 +14,7 @@ use unimodel_model::version::{Manifest, VersionId};
 use unimodel_trainer::labels;
 use unimodel_trainer::pipeline::LoadedPipeline;
 use unimodel_trainer::run::{Outcome, Run, headline};
-use unimodel_trainer::train::StepReport;
+use unimodel_trainer::train::{RankerEffect, StepReport};
 
 use super::evaluate;
 use super::validate::load;
@@ -70,6 +70,8 @@ struct Printed<'a> {
     version: &'a VersionId,
     seconds: f64,
     validations: &'a [(usize, f64)],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ranker: Option<RankerEffect>,
     metrics: BTreeMap<String, BTreeMap<String, f64>>,
     /// Change against the parent version, by task and metric.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -182,12 +184,18 @@ fn print(
             version: &manifest.version,
             seconds: took.as_secs_f64(),
             validations: &outcome.validations,
+            ranker: outcome.ranker,
             metrics,
             against_parent,
             evaluation: &outcome.evaluation,
         });
     }
     evaluate::print(&outcome.evaluation)?;
+    if let Some(RankerEffect { on, off }) = outcome.ranker {
+        output::print(format_args!(
+            "\nPairwise ranker on validation, mean over the tasks: {on:.4} with, {off:.4} without"
+        ))?;
+    }
     if let (Some(changes), Some(parent)) = (against_parent, parent) {
         output::print(format_args!("\nAgainst parent {}", parent.version))?;
         let mut rows = output::table(&["TASK", "METRIC", ">CHANGE"]);

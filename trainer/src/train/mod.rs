@@ -18,12 +18,13 @@ use candle_core::{Device, Tensor, Var};
 use rand::Rng;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use unimodel_model::bundle::Model;
 use unimodel_model::catalogue::Catalogue;
 use unimodel_model::error::ModelError;
 use unimodel_model::features::{ContextError, Encoder};
-use unimodel_model::network::{Axis, LOG_POPULARITY, Network, Parameter, Start, Tensors, parameters};
+use unimodel_model::network::{Axis, LOG_POPULARITY, Network, NetworkConfig, Parameter, Start, Tensors, parameters};
 use unimodel_model::schema::{Schema, hex};
 
 use self::checkpoint::Progress;
@@ -114,6 +115,15 @@ pub struct StepReport {
     pub validation: Option<f64>,
 }
 
+/// Mean over the tasks of their first metric on validation, by the same weights.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct RankerEffect {
+    /// With the pairwise ranker.
+    pub on: f64,
+    /// By the dot product alone.
+    pub off: f64,
+}
+
 /// A finished run.
 pub struct Trained {
     /// The contract.
@@ -122,6 +132,8 @@ pub struct Trained {
     pub tensors: Tensors,
     /// Validations: step and mean metric.
     pub validations: Vec<(usize, f64)>,
+    /// What the pairwise ranker does on validation, where there is one.
+    pub ranker: Option<RankerEffect>,
     /// Mean cosine between the tasks' gradients on the shared tensors, `[task][task]`.
     pub gradient_cosines: Vec<Vec<f64>>,
     /// By item: how often it was a positive, over the tasks.
@@ -185,13 +197,7 @@ pub fn train(
         }
         if progress.step.is_multiple_of(training.validate_every.max(1)) || progress.step == training.steps {
             let averaged = with_fixed(optimizer.averaged()?);
-            let candidate = Network::new(schema, catalogue, averaged.clone())?;
-            let mut scores = Vec::new();
-            for (head, validation) in validations.iter().enumerate() {
-                scores.extend(validation.score(&candidate, head)?);
-            }
-            let mean = scores.iter().sum::<f64>() / scores.len().max(1) as f64;
-            tracing::debug!(step = progress.step, mean, ?scores, loss, "validated");
+            let mean = validate(&validations, &Network::new(schema, catalogue, averaged.clone())?)?;
             if best.is_none() || progress.validations.iter().all(|(_, m)| mean > *m) {
                 best = Some(averaged);
             }
@@ -214,6 +220,14 @@ pub fn train(
         Some(best) => best,
         None => with_fixed(optimizer.averaged()?),
     };
+    let ranker = match &schema.network.ranker {
+        Some(_) => {
+            let on = validate(&validations, &Network::new(schema, catalogue, tensors.clone())?)?;
+            let off = validate(&validations, &without_ranker(schema, catalogue, &tensors)?)?;
+            Some(RankerEffect { on, off })
+        }
+        None => None,
+    };
     let (sum, count) = &progress.cosines;
     let cosines = sum.chunks(pipeline.tasks.len()).map(|row| row.iter().map(|c| c / *count as f64).collect());
     Ok(Trained {
@@ -221,9 +235,28 @@ pub fn train(
         schema: learned.schema.clone(),
         tensors,
         validations: progress.validations,
+        ranker,
         popularity: learned.popularity,
         data_time: learned.data_time,
     })
+}
+
+/// Mean over the tasks of their first metric.
+fn validate(validations: &[Validation], network: &Network) -> Result<f64, TrainError> {
+    let mut scores = Vec::new();
+    for (head, validation) in validations.iter().enumerate() {
+        scores.extend(validation.score(network, head)?);
+    }
+    let mean = scores.iter().sum::<f64>() / scores.len().max(1) as f64;
+    tracing::debug!(mean, ?scores, "validated");
+    Ok(mean)
+}
+
+fn without_ranker(schema: &Schema, catalogue: &Catalogue, tensors: &Tensors) -> Result<Network, TrainError> {
+    let network = NetworkConfig { ranker: None, ..schema.network.clone() };
+    let kept = tensors.iter().filter(|(name, _)| !name.starts_with("ranker."));
+    let kept = kept.map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
+    Ok(Network::new(&Schema { network, ..schema.clone() }, catalogue, kept)?)
 }
 
 /// The starting weights.

@@ -1,4 +1,5 @@
--- A user with profile and history in one genre, and what was rated next in it: one row for each genre of a title.
+-- A user with profile and history in one genre, and what was rated next in it. Training has one row for each genre of
+-- a title; a held-out title is asked for in one of its genres, chosen by a hash, so that every user counts once.
 WITH rated AS (
   SELECT
     e.sequence,
@@ -32,10 +33,19 @@ asked AS (
     END AS history
   FROM rated
 ),
-genres AS (
-  SELECT m.item_id, split_part(m.genres, ' ', n.i) AS genre
+parts AS (
+  SELECT m.item_id, n.i, split_part(m.genres, ' ', n.i) AS genre
   FROM movies m
   CROSS JOIN (VALUES (1), (2), (3), (4), (5), (6), (7), (8)) AS n (i)
+),
+genres AS (
+  SELECT
+    item_id,
+    genre,
+    ROW_NUMBER() OVER (PARTITION BY item_id ORDER BY i) AS genre_number,
+    COUNT(*) OVER (PARTITION BY item_id) AS genres
+  FROM parts
+  WHERE genre <> ''
 )
 SELECT
   a.sequence AS user_id,
@@ -54,5 +64,7 @@ SELECT
   concat(a.sequence, '/', g.genre) AS sequence
 FROM genres g
 JOIN asked a ON a.item_id = g.item_id
-WHERE g.genre <> ''
+WHERE
+  a.split = 'train'
+  OR g.genre_number = 1 + (CAST(a.sequence AS BIGINT) * 7919 + CAST(a.item_id AS BIGINT) * 104729) % 1000003 % g.genres
 ORDER BY a.sequence, g.genre, a.position
