@@ -77,6 +77,7 @@ def main(pipeline_file, labels, out):
         SparkSession.builder.master("local[*]")
         .appName("unimodel-labels")
         .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
         .config("spark.sql.shuffle.partitions", "4")
         .config("spark.driver.memory", "3g")
         .getOrCreate()

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, Parser};
 use tracing_subscriber::EnvFilter;
+use unimodel_model::threads::restart_without_candle_threads;
 
 use crate::commands::Command;
 
@@ -26,8 +27,12 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
+    let restarted = restart_without_candle_threads();
     let cli = Cli::parse();
     log_to_stderr(cli.verbose);
+    if let Err(error) = restarted {
+        tracing::warn!(%error, "candle's threads wait by spinning: set CANDLE_NUM_THREADS=1 if other work needs the cores");
+    }
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads the output has seen enough, as in `unimodel versions | head -1`.

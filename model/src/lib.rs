@@ -11,6 +11,7 @@ pub mod profiles;
 pub mod schema;
 pub mod store;
 pub mod text;
+pub mod threads;
 pub mod version;
 
 pub use candle_core::Device;

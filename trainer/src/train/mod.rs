@@ -34,7 +34,7 @@ pub use self::scorer::HeadScorer;
 use self::step::Batches;
 use self::validation::Validation;
 use crate::evaluate::{EvaluateError, Events};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, Training};
 
 /// Validation cases of a task that steer training; the report counts all.
 const VALIDATION_CASES: usize = 2_000;
@@ -181,11 +181,13 @@ pub fn train(
         }
         optimizer.restore(found.progress.step, &found.weights, found.moments)?;
         (progress, best) = (found.progress, found.best);
-        batches.skip(progress.step)?;
+        if !is_finished(&progress, training) {
+            batches.skip(progress.step)?;
+        }
     }
 
     let shared = shared_names(schema, catalogue);
-    while progress.step < training.steps && !out_of_patience(&progress.validations, training.patience) {
+    while !is_finished(&progress, training) {
         let step = progress.step;
         let loss = batches.next_loss(&network, step)?;
         let rate = optimizer::one_cycle(step, training.steps, training.learning_rate);
@@ -360,6 +362,10 @@ fn add_cosines(total: &mut (Vec<f64>, usize), gradients: &[Vec<f32>]) {
         }
     }
     total.1 += 1;
+}
+
+fn is_finished(progress: &Progress, training: &Training) -> bool {
+    progress.step >= training.steps || out_of_patience(&progress.validations, training.patience)
 }
 
 /// Whether the last `patience` validations all fell short of the best before them.
