@@ -2,6 +2,7 @@
 
 mod duration;
 mod load;
+pub mod watch;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
