@@ -268,3 +268,230 @@ impl<J: Job> Shared<J> {
 
 /// A job panicked.
 struct Panicked;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Barrier;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    const FAR: Duration = Duration::from_secs(600);
+
+    /// What happened, in order.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    enum Event {
+        Ran(&'static str, usize),
+        GaveUp(&'static str, GivenUp),
+    }
+
+    type Run = Box<dyn Fn(usize) -> Option<Stage> + Send + Sync>;
+
+    struct Fake {
+        name: &'static str,
+        run: Run,
+        events: Sender<Event>,
+        wanted: AtomicBool,
+    }
+
+    impl Job for Fake {
+        fn run(&self, piece: usize, _: &mut Scratch) -> Option<Stage> {
+            let next = (self.run)(piece);
+            self.events.send(Event::Ran(self.name, piece)).unwrap();
+            next
+        }
+
+        fn give_up(&self, why: GivenUp) {
+            self.events.send(Event::GaveUp(self.name, why)).unwrap();
+        }
+
+        fn is_wanted(&self) -> bool {
+            self.wanted.load(Ordering::Relaxed)
+        }
+    }
+
+    struct World {
+        scheduler: Scheduler<Fake>,
+        gauges: Gauges,
+        events: Receiver<Event>,
+        sender: Sender<Event>,
+    }
+
+    impl World {
+        fn new(threads: usize) -> Self {
+            let gauges = Gauges::default();
+            let scheduler = Scheduler::start(NonZeroUsize::new(threads).unwrap(), 1000, gauges.clone()).unwrap();
+            let (sender, events) = channel();
+            Self { scheduler, gauges, events, sender }
+        }
+
+        fn job(&self, name: &'static str, run: impl Fn(usize) -> Option<Stage> + Send + Sync + 'static) -> Arc<Fake> {
+            let (run, events) = (Box::new(run), self.sender.clone());
+            Arc::new(Fake { name, run, events, wanted: AtomicBool::new(true) })
+        }
+
+        fn submit(&self, job: &Arc<Fake>, pieces: usize, cost: usize, timeout: Duration) -> Result<Ticket, Full> {
+            let now = Instant::now();
+            self.scheduler.submit(job.clone(), pieces * cost, Stage { pieces, cost }, now + timeout, now)
+        }
+
+        fn plain(&self, name: &'static str, pieces: usize, cost: usize) -> Ticket {
+            self.submit(&self.job(name, |_| None), pieces, cost, FAR).unwrap()
+        }
+
+        /// Keeps a thread busy until the sender that it returns is used or dropped.
+        fn block(&self) -> Sender<()> {
+            let (release, released) = channel::<()>();
+            let (begin, begun) = channel();
+            let (begin, released) = (Mutex::new(begin), Mutex::new(released));
+            let job = self.job("block", move |_| {
+                begin.lock().unwrap().send(()).unwrap();
+                let _ = released.lock().unwrap().recv();
+                None
+            });
+            self.submit(&job, 1, 1, FAR).unwrap();
+            begun.recv().unwrap();
+            release
+        }
+
+        fn events(&self, count: usize) -> Vec<Event> {
+            (0..count).map(|_| self.events.recv_timeout(Duration::from_secs(60)).unwrap()).collect()
+        }
+
+        fn is_at_rest(self) {
+            drop(self.scheduler);
+            assert_eq!((self.gauges.depth.get(), self.gauges.rows.get()), (0, 0));
+            assert_eq!(self.events.try_iter().next(), None);
+        }
+    }
+
+    #[test]
+    fn a_panic_fails_its_own_job_alone() {
+        let world = World::new(1);
+        let release = world.block();
+        let panics = world.job("panics", |piece| {
+            // As a panic, without its message on the terminal.
+            if piece == 1 {
+                std::panic::resume_unwind(Box::new("on purpose"));
+            }
+            None
+        });
+        world.submit(&panics, 3, 1, FAR).unwrap();
+        world.plain("other", 1, 1);
+        drop(release);
+        let expected = [
+            Event::Ran("block", 0),
+            Event::Ran("panics", 0),
+            Event::GaveUp("panics", GivenUp::Panicked),
+            Event::Ran("other", 0),
+        ];
+        assert_eq!(world.events(4), expected);
+        assert_eq!(world.gauges.panics.get(), 1);
+        world.plain("later", 1, 1);
+        assert_eq!(world.events(1), [Event::Ran("later", 0)]);
+        world.is_at_rest();
+    }
+
+    #[test]
+    fn small_jobs_overtake_large_ones() {
+        let world = World::new(1);
+        let release = world.block();
+        world.plain("large", 3, 300);
+        world.plain("small", 1, 1);
+        drop(release);
+        let expected = [Event::Ran("block", 0), Event::Ran("small", 0)].into_iter();
+        let expected = expected.chain((0..3).map(|piece| Event::Ran("large", piece)));
+        assert_eq!(world.events(5), expected.collect::<Vec<_>>());
+        world.is_at_rest();
+    }
+
+    #[test]
+    fn expired_jobs_never_run() {
+        let world = World::new(1);
+        let release = world.block();
+        let late = world.job("late", |_| None);
+        world.submit(&late, 2, 1, Duration::ZERO).unwrap();
+        drop(release);
+        assert_eq!(world.events(2), [Event::Ran("block", 0), Event::GaveUp("late", GivenUp::Expired)]);
+        world.is_at_rest();
+    }
+
+    #[test]
+    fn jobs_that_are_taken_back_never_run() {
+        let world = World::new(1);
+        let release = world.block();
+        let ticket = world.plain("gone", 2, 10);
+        assert_eq!((world.gauges.depth.get(), world.gauges.rows.get()), (1, 20));
+        world.scheduler.withdraw(ticket);
+        assert_eq!((world.gauges.depth.get(), world.gauges.rows.get()), (0, 0));
+        let unwanted = world.job("unwanted", |_| None);
+        unwanted.wanted.store(false, Ordering::Relaxed);
+        world.submit(&unwanted, 1, 1, FAR).unwrap();
+        drop(release);
+        assert_eq!(world.events(2), [Event::Ran("block", 0), Event::GaveUp("unwanted", GivenUp::Expired)]);
+        world.is_at_rest();
+    }
+
+    #[test]
+    fn threads_share_the_pieces_of_a_job() {
+        let world = World::new(2);
+        // Each piece waits for the other: one thread alone would wait for ever.
+        let both = Barrier::new(2);
+        let job = world.job("shared", move |_| {
+            both.wait();
+            None
+        });
+        world.submit(&job, 2, 400, FAR).unwrap();
+        assert_eq!(world.events(2).len(), 2);
+        world.is_at_rest();
+    }
+
+    #[test]
+    fn the_last_piece_of_a_stage_begins_the_next() {
+        let world = World::new(2);
+        let left = AtomicU64::new(3);
+        let job = world.job("staged", move |_| {
+            (left.fetch_sub(1, Ordering::Relaxed) == 1).then_some(Stage { pieces: 2, cost: 7 })
+        });
+        world.submit(&job, 3, 100, FAR).unwrap();
+        let mut events = world.events(5);
+        let second = events.split_off(3);
+        assert_eq!(second.len(), 2);
+        assert!(second.contains(&Event::Ran("staged", 0)) && second.contains(&Event::Ran("staged", 1)));
+        world.is_at_rest();
+    }
+
+    #[test]
+    fn what_is_over_the_row_budget_is_refused() {
+        let world = World::new(1);
+        let release = world.block();
+        // Nothing waits: let in whatever its size.
+        world.plain("huge", 1, 5000);
+        let more = world.job("more", |_| None);
+        let full = world.submit(&more, 1, 1, FAR).unwrap_err();
+        assert_eq!(full.reason, "5000 candidates wait, and 1 more are over 1000");
+        assert!(full.retry_after >= Duration::from_millis(10));
+        drop(release);
+        assert_eq!(world.events(2), [Event::Ran("block", 0), Event::Ran("huge", 0)]);
+        world.is_at_rest();
+    }
+
+    #[test]
+    fn what_would_be_late_is_refused() {
+        let world = World::new(1);
+        let release = world.block();
+        // One row takes a millisecond.
+        world.scheduler.shared.speed.learn(1, Duration::from_millis(1));
+        let job = world.job("job", |_| None);
+        let submit = |timeout| world.submit(&job, 1, 100, Duration::from_millis(timeout));
+        assert!(submit(150).is_ok(), "nothing waits");
+        assert!(submit(390).unwrap_err().reason.starts_with("an answer would take about 200ms"));
+        assert!(submit(60_000).is_ok());
+        let full = submit(390).unwrap_err();
+        assert_eq!(full.retry_after, Duration::from_millis(200));
+        drop(release);
+        assert_eq!(world.events(1), [Event::Ran("block", 0)]);
+    }
+}
