@@ -284,9 +284,11 @@ async fn run(serving: Serving, threads: Threads, telemetry: &Telemetry) -> Resul
         cut
     };
     tokio::select! {
-        0 = drained => tracing::info!("stopped"),
-        name = signals.next() => tracing::warn!(signal = name, "stopping at once"),
-        else => tracing::warn!(grace = ?grace, "stopped, with connections cut that had not finished"),
+        cut = drained => match cut {
+            0 => tracing::info!("stopped"),
+            cut => tracing::warn!(cut, grace = ?grace, "stopped, with connections cut that had not finished"),
+        },
+        name = signals.next() => tracing::warn!(signal = name, "stopped at once"),
     }
     stop.send_replace(Stage::Ended);
     let _ = admin.await;
@@ -358,7 +360,8 @@ async fn serve_control(
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            match tls.refresh() {
+            // A file system that hangs must not hold up requests.
+            match tokio::task::block_in_place(|| tls.refresh()) {
                 Ok(false) => {}
                 Ok(true) => {
                     metrics.certificates(FileReload::Applied, 1);
@@ -394,7 +397,7 @@ async fn watch_config(
     loop {
         ticks.tick().await;
         let now = current.borrow().clone();
-        let changed = match file.poll(&path, &now) {
+        let changed = match tokio::task::block_in_place(|| file.poll(&path, &now)) {
             Ok(None) => continue,
             Ok(Some(changed)) => changed,
             Err(error) => {

@@ -57,7 +57,7 @@ pub(super) fn spawn(control: Arc<Control>, ticket: Ticket, schema: Option<Digest
     }
 }
 
-fn finish(control: &Control, ticket: &Ticket, result: Result<Prepared, Failure>) {
+fn finish(control: &Arc<Control>, ticket: &Ticket, result: Result<Prepared, Failure>) {
     let version = &ticket.version;
     let (count, text) = match &result {
         Ok(_) => (ReloadResult::Prepared, None),
@@ -67,7 +67,10 @@ fn finish(control: &Control, ticket: &Ticket, result: Result<Prepared, Failure>)
         control.metrics.reloads.get_or_create(&ReloadLabels { result: count }).inc();
         match text {
             None => tracing::info!(%version, "prepared"),
-            Some(failure) => tracing::warn!(%version, reason = failure.reason, "cannot prepare: {failure}"),
+            Some(failure) => {
+                tracing::warn!(%version, reason = failure.reason, "cannot prepare: {failure}");
+                control.prune();
+            }
         }
     }
 }

@@ -57,6 +57,12 @@ impl ControlService for ControlGrpc {
             store: self.control.store().url().to_owned(),
             device: self.device.name().to_owned(),
             draining: self.control.draining(),
+            problems: versions
+                .active()
+                .map_or_else(Vec::new, |_| self.control.runtime.unfit())
+                .into_iter()
+                .map(|(task, message)| v1::TaskProblem { task: task.to_string(), message })
+                .collect(),
         }))
     }
 

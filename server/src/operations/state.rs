@@ -1,5 +1,6 @@
 //! What the server is doing, as JSON for people.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use serde::Serialize;
@@ -30,23 +31,16 @@ pub(super) fn of(operations: &Operations) -> Value {
     let versions = control.versions();
     let versions = versions.borrow();
     let active = versions.active();
-    let heads = active.map(|(_, held)| match &held.phase {
-        Phase::Active(prepared) => prepared.loaded.schema().heads.iter().map(|head| head.name.clone()).collect(),
-        _ => Vec::new(),
-    });
+    let problems: BTreeMap<_, _> = runtime.unfit().into_iter().collect();
     let tasks: Vec<Value> = runtime
         .tasks()
         .iter()
         .map(|task| {
             let of_task = metrics.task(&task.name);
-            let problem = heads
-                .as_ref()
-                .filter(|heads| !heads.contains(&task.head))
-                .map(|heads| format!("the active version has no head `{}`; it has {}", task.head, heads.join(", ")));
             json!({
                 "name": &*task.name,
                 "head": task.head,
-                "problem": problem,
+                "problem": active.and_then(|_| problems.get(&task.name)),
                 "inFlight": of_task.in_flight.get(),
                 "cacheEntries": of_task.cache_entries.get(),
             })
