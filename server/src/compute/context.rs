@@ -59,6 +59,8 @@ enum Element {
     Item { table: ItemMatrix, tower: Packed },
     History(History),
     Text { project: Packed },
+    /// The network never sees it, and the encoder always masks it.
+    Unseen,
 }
 
 #[derive(Clone, Debug)]
@@ -87,6 +89,9 @@ impl ContextEncoder {
             let name = |part: &str| format!("context.{}.{part}", element.name);
             let packed =
                 |part: &str, inputs| Ok::<_, ModelError>(Packed::new(kernels, &tensor(&name(part))?, inputs, width));
+            if !element.is_seen() {
+                return Ok(Element::Unseen);
+            }
             Ok::<_, ModelError>(match (element.kind, element.of) {
                 (ElementType::Number, _) => {
                     Element::Number { weight: tensor(&name("weight"))?, bias: tensor(&name("bias"))? }

@@ -1,5 +1,6 @@
 //! Preparing a version, on a thread of its own.
 
+use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError};
 use std::{io, thread};
@@ -44,8 +45,9 @@ pub(super) fn spawn(control: Arc<Control>, ticket: Ticket, schema: Option<Digest
         // A preparation that was discarded may still be busy: two at a time would take the memory of two.
         let _one_at_a_time = control.preparing.lock().unwrap_or_else(PoisonError::into_inner);
         let prepare = || prepare(&control, &ticket, schema);
-        let ended = std::panic::catch_unwind(AssertUnwindSafe(prepare))
-            .unwrap_or_else(|_| Err(Ended::Failed(Failure::internal("preparing panicked; the log has the place"))));
+        let ended = std::panic::catch_unwind(AssertUnwindSafe(prepare)).unwrap_or_else(|panic| {
+            Err(Ended::Failed(Failure::internal(format!("preparing panicked: {}", said(&*panic)))))
+        });
         match ended {
             Ok(prepared) => finish(&control, &ticket, Ok(prepared)),
             Err(Ended::Failed(failure)) => finish(&control, &ticket, Err(failure)),
@@ -55,6 +57,12 @@ pub(super) fn spawn(control: Arc<Control>, ticket: Ticket, schema: Option<Digest
     if let Err(error) = spawn_low_priority("prepare", run) {
         finish(&failing, &failed, Err(Failure::internal(format!("no thread to prepare: {error}"))));
     }
+}
+
+/// What a panic said.
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("the log has the place")
 }
 
 fn finish(control: &Arc<Control>, ticket: &Ticket, result: Result<Prepared, Failure>) {
