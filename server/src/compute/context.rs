@@ -51,7 +51,7 @@ struct TextTable {
     idf: Vec<f32>,
 }
 
-/// What one element of the schema adds.
+/// What one element of the schema adds. The network never sees some, which the encoder always masks.
 #[derive(Clone, Debug)]
 enum Element {
     Number { weight: Vec<f32>, bias: Vec<f32> },
@@ -59,7 +59,6 @@ enum Element {
     Item { table: ItemMatrix, tower: Packed },
     History(History),
     Text { project: Packed },
-    /// The network never sees it, and the encoder always masks it.
     Unseen,
 }
 
