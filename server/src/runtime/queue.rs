@@ -311,7 +311,7 @@ mod tests {
         fn large_work_is_never_starved(smalls in prop::collection::vec(1usize..=8192, 500), large in 1usize..2000) {
             let mut queue = Queue::new();
             let ticket = queue.ticket(usize::MAX, at(FAR));
-            queue.push(ticket, Stage { pieces: 1000, cost: large }, 0);
+            queue.push(ticket, Stage { pieces: usize::MAX / 4000, cost: large }, 0);
             let mut since = 0;
             for (item, cost) in (1..).zip(smalls.iter().cycle().take(5000)) {
                 // More comes in than can be done.

@@ -1,6 +1,7 @@
 //! The response cache.
 
 use std::num::NonZeroUsize;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures::poll;
@@ -73,7 +74,7 @@ async fn what_is_not_part_of_the_question_is_not_taken_from_the_cache() {
     assert_eq!(first.items, second.items);
     assert_eq!(first.unknown.get(0), Some("nothing"));
     assert_eq!(second.unknown.get(0), Some("nobody"));
-    assert_eq!((first.imputed.len(), second.imputed.len()), (7, 5));
+    assert_eq!((first.imputed.len(), second.imputed.len()), (8, 6));
 }
 
 #[tokio::test]
@@ -129,46 +130,73 @@ async fn another_version_or_head_answers_for_itself() {
 #[tokio::test]
 async fn those_who_ask_the_same_at_the_same_time_wait_for_one_computation() {
     let served = served(&Fixture::new(&Recipe::ranked()));
-    let ask = || served.runtime.rank(request("h0", Context::new(), Source::All, 10), soon());
-    let mut waiting = [ask(), ask(), ask(), ask()];
-    for one in &mut waiting {
-        assert!(poll!(one).is_pending());
+    let ask = |limit| served.runtime.rank(request("h0", Context::new(), Source::All, limit), soon());
+    let mut shared = 0;
+    for limit in 1..100 {
+        let (hits, misses, executions) = served.counts();
+        let mut waiting = [ask(limit), ask(limit), ask(limit), ask(limit)];
+        let mut pending = 0;
+        for one in &mut waiting {
+            // A compute thread may be faster than this one: then there is nothing to share.
+            match poll!(&mut *one) {
+                Poll::Pending => pending += 1,
+                Poll::Ready(_) => break,
+            }
+        }
+        if pending < waiting.len() {
+            continue;
+        }
+        let [leader, second, third, fourth] = waiting;
+        // Whoever began it may go, and so may others.
+        drop(leader);
+        drop(third);
+        let (second, fourth) = futures::join!(second, fourth);
+        assert_eq!(second.unwrap(), fourth.unwrap());
+        assert_eq!(served.counts(), (hits, misses + 2, executions + 1));
+        ask(limit).await.unwrap();
+        assert_eq!(served.counts(), (hits + 1, misses + 2, executions + 1));
+        shared += 1;
     }
-    let [leader, second, third, fourth] = waiting;
-    // Whoever began it may go, and so may others.
-    drop(leader);
-    drop(third);
-    let (second, fourth) = futures::join!(second, fourth);
-    assert_eq!(second.unwrap(), fourth.unwrap());
-    assert_eq!(served.counts(), (0, 2, 1));
-    ask().await.unwrap();
-    assert_eq!(served.counts(), (1, 2, 1));
+    assert!(shared > 0);
 }
 
 #[tokio::test]
 async fn an_early_deadline_of_one_does_not_fail_the_others() {
     let served = served(&Fixture::new(&Recipe::ranked()));
     let timeout = Duration::from_millis(1);
-    let early = Deadline { at: Instant::now(), timeout };
-    let ask = |deadline| served.runtime.rank(request("h0", Context::new(), Source::All, 10), deadline);
-    let (mut leader, mut follower) = (ask(early), ask(soon()));
-    assert!(poll!(&mut leader).is_pending());
-    assert!(poll!(&mut follower).is_pending());
-    assert_eq!(leader.await.unwrap_err(), RankError::DeadlineExceeded { timeout });
-    assert!(follower.await.is_ok());
-    assert_eq!(served.counts().2, 1);
+    let ask = |limit, deadline| served.runtime.rank(request("h0", Context::new(), Source::All, limit), deadline);
+    for limit in 1..50 {
+        let mut leader = ask(limit, Deadline { at: Instant::now(), timeout });
+        // A compute thread may be faster than this one: then nobody follows.
+        let led = match poll!(&mut leader) {
+            Poll::Ready(led) => led,
+            Poll::Pending => {
+                let (followed, led) = futures::join!(ask(limit, soon()), leader);
+                assert!(followed.is_ok());
+                led
+            }
+        };
+        assert_eq!(led, Err(RankError::DeadlineExceeded { timeout }));
+    }
 }
 
 #[tokio::test]
 async fn nobody_left_means_nothing_kept() {
     let served = served(&Fixture::new(&Recipe::ranked()));
-    let ask = || served.runtime.rank(request("h0", Context::new(), Source::All, 10), soon());
-    for _ in 0..50 {
-        let mut gone = ask();
-        assert!(poll!(&mut gone).is_pending());
+    let ask = |limit| served.runtime.rank(request("h0", Context::new(), Source::All, limit), soon());
+    for limit in 1..50 {
+        let before = served.counts();
+        let mut gone = ask(limit);
+        let answered = poll!(&mut gone).is_ready();
+        drop(gone);
+        assert_eq!(served.runtime.in_flight(), 0);
+        if !answered {
+            assert_eq!(served.counts(), before);
+            // Nothing of it is in the way of the next.
+            ask(limit).await.unwrap();
+            assert_eq!(served.counts(), (before.0, before.1 + 1, before.2 + 1));
+        }
     }
-    assert_eq!((served.counts(), served.runtime.in_flight()), ((0, 0, 0), 0));
-    assert!(ask().await.is_ok());
 }
 
 #[tokio::test]
