@@ -20,20 +20,36 @@ use crate::commands::Command;
 #[command(name = "unimodel", version, arg_required_else_help = true, subcommand_required = true)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    program: Program,
     /// Log to standard error: -v what is done, -vv details, -vvv everything. RUST_LOG says it more finely.
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
 }
 
+/// What the program can be.
+#[derive(clap::Subcommand)]
+enum Program {
+    #[command(flatten)]
+    Command(Command),
+    /// Serve a version on this machine
+    Serve(commands::serve::Args),
+}
+
 fn main() -> ExitCode {
     let restarted = restart_without_candle_threads();
-    let cli = Cli::parse();
-    log_to_stderr(cli.verbose);
-    if let Err(error) = restarted {
-        tracing::warn!(%error, "candle's threads wait by spinning: set CANDLE_NUM_THREADS=1 if other work needs the cores");
-    }
-    match run(cli.command) {
+    let Cli { program, verbose } = Cli::parse();
+    let result = match program {
+        Program::Command(command) => {
+            log_to_stderr(verbose);
+            if let Err(error) = restarted {
+                tracing::warn!(%error, "candle's threads wait by spinning: set CANDLE_NUM_THREADS=1 if others need the cores");
+            }
+            run(command)
+        }
+        // It has a runtime and a log of its own.
+        Program::Serve(args) => commands::serve::run(args, verbose),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads the output has seen enough, as in `unimodel versions | head -1`.
         Err(e) if output::reader_has_gone(&e) => ExitCode::SUCCESS,

@@ -1,11 +1,13 @@
-//! `unimodel train` as a person types it, on synthetic data: one version from label tables to promotion, a run that is
+//! `unimodel train` as a person types it, on synthetic data: one version from label tables to serving, a run that is
 //! killed and taken up again, and a fifth task that costs one SQL file and one entry.
 #![allow(clippy::unwrap_used)]
 
 mod place;
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use place::{Place, succeeded};
 
@@ -94,6 +96,44 @@ fn a_fifth_task_is_one_sql_file_and_one_entry() {
     let evaluated = place.command(&["evaluate", "--store", "store", "--version", version, "--output", "json"]);
     let evaluated = succeeded(&{ evaluated }.output().unwrap());
     assert_eq!(evaluated["tasks"].as_array().unwrap().len(), 5);
+    serves(&place, version);
+}
+
+/// `unimodel serve`: one line says where, the tasks answer, and SIGTERM ends it well.
+fn serves(place: &Place, version: &str) {
+    let addresses = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--store", "store"];
+    let serve = |tasks: &[&str]| {
+        let mut command = place.command(&["serve"]);
+        command.args(addresses).args(tasks).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    let refused = serve(&["--task", "serch"]).output().unwrap();
+    let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{error}");
+    assert!(error.contains("has no head `serch` (did you mean `search`?)"), "{error}");
+    let refused = serve(&["--version", "20990101T000000Z-00000000"]).output().unwrap();
+    let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && error.contains("has no version `20990101T000000Z-00000000`"), "{error}");
+
+    let mut child = serve(&["--task", "search", "--task", "next=continue"]).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let said = line.strip_prefix(&format!("Serving {version} at http://")).unwrap_or_else(|| panic!("{line}"));
+    let (address, example) = said.split_once(';').unwrap();
+    assert!(example.starts_with(" try: curl -s http://"), "{line}");
+    let body = r#"{"candidates":{"all":true},"limit":5}"#;
+    assert!(example.contains(body), "{line}");
+    for task in ["search", "next"] {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let head = format!("POST /v1/tasks/{task}:rank HTTP/1.1\r\nhost: x\r\nconnection: close\r\n");
+        write!(stream, "{head}content-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(version), "{answer}");
+    }
+    let killed = Command::new("kill").args(["-s", "TERM", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]

@@ -61,6 +61,11 @@ impl Profiles {
         self.by_key.is_empty()
     }
 
+    /// All, by key, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Context)> {
+        self.by_key.iter().map(|(key, profile)| (key.as_str(), profile))
+    }
+
     /// The profile of that key.
     pub fn get(&self, key: &str) -> Option<&Context> {
         self.by_key.get(key)

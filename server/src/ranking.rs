@@ -108,6 +108,9 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// All, in order.
+    pub const ALL: [Self; 4] = [Self::Rest, Self::Grpc, Self::InferenceRest, Self::InferenceGrpc];
+
     /// As metrics name it.
     pub fn name(self) -> &'static str {
         match self {

@@ -9,6 +9,7 @@ mod labels;
 mod promote;
 mod prune;
 mod rollback;
+pub mod serve;
 mod train;
 mod validate;
 mod versions;

@@ -4,6 +4,8 @@ use std::fs::{File, Permissions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
@@ -24,12 +26,22 @@ impl Store {
     /// `into` is either whole or not there.
     pub async fn fetch(&self, version: &VersionId, into: &Path) -> Result<LocalVersion, StoreError> {
         let (manifest, bytes) = self.read_manifest(version).await?;
-        self.fetch_files(&manifest, &bytes, into).await
+        self.fetch_files(&manifest, &bytes, into, &Arc::default()).await
     }
 
     /// A verified version in a local directory, ready to be read: in place where the store is a directory, else fetched
     /// into a directory of `cache`, which the next call finds again (and verifies again).
     pub async fn load(&self, version: &VersionId, cache: &Path) -> Result<LocalVersion, StoreError> {
+        self.load_counting(version, cache, &Arc::default()).await
+    }
+
+    /// As [`Store::load`], and adds the bytes that it fetches to `fetched` as they come.
+    pub async fn load_counting(
+        &self,
+        version: &VersionId,
+        cache: &Path,
+        fetched: &Arc<AtomicU64>,
+    ) -> Result<LocalVersion, StoreError> {
         let (manifest, bytes) = self.read_manifest(version).await?;
         if let Some(dir) = self.local_dir(version) {
             return blocking(move || LocalVersion::open(&dir)).await;
@@ -46,7 +58,7 @@ impl Store {
             let removed = tokio::fs::remove_dir_all(&dir).await;
             removed.map_err(|source| StoreError::Io { action: "delete", path: dir.clone(), source })?;
         }
-        match self.fetch_files(&manifest, &bytes, &dir).await {
+        match self.fetch_files(&manifest, &bytes, &dir, fetched).await {
             // Another process was quicker.
             Err(StoreError::TargetExists { dir }) => blocking(move || LocalVersion::open(&dir)).await,
             fetched => fetched,
@@ -59,7 +71,7 @@ impl Store {
         let Some(file) = manifest.files.iter().find(|f| f.path.as_str() == path) else { return Ok(None) };
         let mut bytes = BytesMut::new();
         let into = &mut bytes;
-        self.read_file(&manifest, file, move |mut parts| async move {
+        self.read_file(&manifest, file, &Arc::default(), move |mut parts| async move {
             while let Some(part) = parts.try_next().await? {
                 into.extend_from_slice(&part);
             }
@@ -76,7 +88,7 @@ impl Store {
             return Ok(blocking(move || LocalVersion::open(&dir)).await?.manifest().clone());
         }
         for file in &manifest.files {
-            self.read_file(&manifest, file, |mut parts| async move {
+            self.read_file(&manifest, file, &Arc::default(), |mut parts| async move {
                 while parts.try_next().await?.is_some() {}
                 Ok(())
             })
@@ -90,6 +102,7 @@ impl Store {
         manifest: &Manifest,
         manifest_bytes: &[u8],
         into: &Path,
+        fetched: &Arc<AtomicU64>,
     ) -> Result<LocalVersion, StoreError> {
         if into.exists() {
             return Err(StoreError::TargetExists { dir: into.to_owned() });
@@ -106,7 +119,7 @@ impl Store {
             tempfile::Builder::new().prefix(".fetch-").permissions(rights).tempdir_in(parent).map_err(failed)?;
         for file in &manifest.files {
             let to = temporary.path().join(file.path.as_str());
-            self.read_file(manifest, file, |parts| write_file(to, parts)).await?;
+            self.read_file(manifest, file, fetched, |parts| write_file(to, parts)).await?;
         }
         let path = temporary.path().join(MANIFEST);
         std::fs::write(&path, manifest_bytes).map_err(|source| StoreError::Io { action: "write", path, source })?;
@@ -124,14 +137,17 @@ impl Store {
         &self,
         manifest: &Manifest,
         file: &FileEntry,
+        fetched: &Arc<AtomicU64>,
         sink: impl FnOnce(BoxStream<'static, Result<Bytes, StoreError>>) -> F,
     ) -> Result<(), StoreError> {
         let object = self.version_object(&manifest.version, file.path.as_str());
         let (sender, hashed) = hash_thread();
         let found = match self.parts(&object).await? {
             Some(parts) => {
+                let fetched = fetched.clone();
                 // Hashing and what the sink does happen at once.
                 let parts = parts.and_then(move |part| {
+                    fetched.fetch_add(part.len() as u64, Ordering::Relaxed);
                     let sender = sender.clone();
                     async move {
                         let _ = sender.send(part.clone()).await;

@@ -25,7 +25,8 @@ pub(crate) async fn measure() {
     println!("MovieLens, empty cache: ready after {:.0} ms (asked 300)", median(times));
 
     let store = Versions::new();
-    let version = store.publish_changed(&Recipe { items: MANY_ITEMS, profiles: false, ..Recipe::default() }, |_| {}).await;
+    let version =
+        store.publish_changed(&Recipe { items: MANY_ITEMS, profiles: false, ..Recipe::default() }, |_| {}).await;
     store.promote(&version).await;
     let tasks = "[{name: search, head: h0}]".to_owned();
     let (mut ready, mut read) = (Vec::new(), Vec::new());

@@ -14,8 +14,10 @@ pub(crate) async fn measure() {
     let (mut alone, mut beside, mut streams) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds() {
         alone.push(small.run(Length::Time(Duration::from_secs(2))).await.percentile(0.99));
-        let (small, large) =
-            tokio::join!(small.run(Length::Time(Duration::from_secs(2))), large.run(Length::Time(Duration::from_secs(2))));
+        let (small, large) = tokio::join!(
+            small.run(Length::Time(Duration::from_secs(2))),
+            large.run(Length::Time(Duration::from_secs(2)))
+        );
         beside.push(small.percentile(0.99));
         streams.push(large.per_second);
     }

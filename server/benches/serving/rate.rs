@@ -14,8 +14,12 @@ const REQUESTS: usize = 20_000;
 pub(crate) async fn measure() {
     let server = Server::ready(movielens_setup()).await;
     let this = std::env::current_exe().expect("this program");
-    let mut rival =
-        Command::new(this).arg(constant::ARGUMENT).stdout(Stdio::piped()).kill_on_drop(true).spawn().expect("a process");
+    let mut rival = Command::new(this)
+        .arg(constant::ARGUMENT)
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("a process");
     let stdout = BufReader::new(rival.stdout.take().expect("its output"));
     let address = stdout.lines().next_line().await.expect("its output").expect("its address");
     let address = address.parse().expect("an address");
@@ -33,5 +37,7 @@ pub(crate) async fn measure() {
     assert_eq!(errors(&server).await, 0.0);
     let ratio = median(rates.iter().zip(&rivals).map(|(a, b)| a / b).collect());
     let (ours, theirs) = (median(rates), median(rivals));
-    println!("100 candidate ids, gRPC, 32 in flight: {ours:.0} req/s, a constant for the model {theirs:.0}: {ratio:.2}x (asked 0.70)");
+    println!(
+        "100 candidate ids, gRPC, 32 in flight: {ours:.0} req/s, a constant for the model {theirs:.0}: {ratio:.2}x (asked 0.70)"
+    );
 }

@@ -51,7 +51,7 @@ struct TextTable {
     idf: Vec<f32>,
 }
 
-/// What one element of the schema adds.
+/// What one element of the schema adds. The network never sees some, which the encoder always masks.
 #[derive(Clone, Debug)]
 enum Element {
     Number { weight: Vec<f32>, bias: Vec<f32> },
@@ -59,6 +59,7 @@ enum Element {
     Item { table: ItemMatrix, tower: Packed },
     History(History),
     Text { project: Packed },
+    Unseen,
 }
 
 #[derive(Clone, Debug)]
@@ -87,6 +88,9 @@ impl ContextEncoder {
             let name = |part: &str| format!("context.{}.{part}", element.name);
             let packed =
                 |part: &str, inputs| Ok::<_, ModelError>(Packed::new(kernels, &tensor(&name(part))?, inputs, width));
+            if !element.is_seen() {
+                return Ok(Element::Unseen);
+            }
             Ok::<_, ModelError>(match (element.kind, element.of) {
                 (ElementType::Number, _) => {
                     Element::Number { weight: tensor(&name("weight"))?, bias: tensor(&name("bias"))? }

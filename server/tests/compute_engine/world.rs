@@ -52,6 +52,8 @@ pub(crate) fn schema(network: NetworkConfig) -> Schema {
             element("tags", ElementType::IdList, Entity::Other),
             element("query", ElementType::Text, Entity::Other),
             element("note", ElementType::Text, Entity::Other),
+            // For callers and reports: the network has no tensors for it.
+            Element { dropout: 1.0, ..element("moment", ElementType::Number, Entity::Other) },
         ],
         profile_key: None,
         attributes: vec![
@@ -118,6 +120,7 @@ pub(crate) fn context(items: usize, numbers: &mut Numbers) -> Context {
         ("tags", Value::List(tags)),
         ("query", Value::Text(numbers.of(&WORDS).into())),
         ("note", Value::Text(numbers.of(&WORDS).into())),
+        ("moment", Value::Number(numbers.below(1000) as f64)),
     ];
     all.into_iter().filter(|_| numbers.below(3) > 0).map(|(name, value)| (name.to_owned(), value)).collect()
 }

@@ -1,0 +1,20 @@
+//! The program itself, as a process: started with a configuration file, asked over sockets, told to change and to stop.
+
+#![allow(clippy::unwrap_used)]
+
+mod cache;
+mod config;
+mod control;
+#[allow(dead_code)]
+#[path = "../runtime/fixture.rs"]
+mod fixture;
+mod operations;
+mod process;
+mod start;
+mod stop;
+mod store;
+mod tls;
+mod traces;
+#[allow(dead_code)]
+#[path = "../compute_engine/world.rs"]
+mod world;
