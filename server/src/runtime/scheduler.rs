@@ -82,11 +82,12 @@ impl Speed {
         f64::from_bits(self.0.load(Ordering::Relaxed))
     }
 
-    /// Of two threads that learn at the same moment one may be forgotten, which an average bears.
+    /// Of two threads that learn at the same moment one may be forgotten, which an average bears. A thread that was
+    /// interrupted says little about rows: what is far above the average counts as somewhat above it.
     fn learn(&self, rows: usize, elapsed: Duration) {
         let sample = elapsed.as_nanos() as f64 / rows.max(1) as f64;
         let old = self.nanos_per_row();
-        let new = if old == 0.0 { sample } else { old + (sample - old) / 32.0 };
+        let new = if old == 0.0 { sample } else { old + (sample.min(4.0 * old) - old) / 32.0 };
         self.0.store(new.to_bits(), Ordering::Relaxed);
     }
 
@@ -360,7 +361,7 @@ mod tests {
             (0..count).map(|_| self.events.recv_timeout(Duration::from_secs(60)).unwrap()).collect()
         }
 
-        fn is_at_rest(self) {
+        fn ends_at_rest(self) {
             drop(self.scheduler);
             assert_eq!((self.gauges.depth.get(), self.gauges.rows.get()), (0, 0));
             assert_eq!(self.events.try_iter().next(), None);
@@ -391,7 +392,7 @@ mod tests {
         assert_eq!(world.gauges.panics.get(), 1);
         world.plain("later", 1, 1);
         assert_eq!(world.events(1), [Event::Ran("later", 0)]);
-        world.is_at_rest();
+        world.ends_at_rest();
     }
 
     #[test]
@@ -404,7 +405,7 @@ mod tests {
         let expected = [Event::Ran("block", 0), Event::Ran("small", 0)].into_iter();
         let expected = expected.chain((0..3).map(|piece| Event::Ran("large", piece)));
         assert_eq!(world.events(5), expected.collect::<Vec<_>>());
-        world.is_at_rest();
+        world.ends_at_rest();
     }
 
     #[test]
@@ -415,7 +416,7 @@ mod tests {
         world.submit(&late, 2, 1, Duration::ZERO).unwrap();
         drop(release);
         assert_eq!(world.events(2), [Event::Ran("block", 0), Event::GaveUp("late", GivenUp::Expired)]);
-        world.is_at_rest();
+        world.ends_at_rest();
     }
 
     #[test]
@@ -431,7 +432,7 @@ mod tests {
         world.submit(&unwanted, 1, 1, FAR).unwrap();
         drop(release);
         assert_eq!(world.events(2), [Event::Ran("block", 0), Event::GaveUp("unwanted", GivenUp::Expired)]);
-        world.is_at_rest();
+        world.ends_at_rest();
     }
 
     #[test]
@@ -445,7 +446,7 @@ mod tests {
         });
         world.submit(&job, 2, 400, FAR).unwrap();
         assert_eq!(world.events(2).len(), 2);
-        world.is_at_rest();
+        world.ends_at_rest();
     }
 
     #[test]
@@ -460,7 +461,7 @@ mod tests {
         let second = events.split_off(3);
         assert_eq!(second.len(), 2);
         assert!(second.contains(&Event::Ran("staged", 0)) && second.contains(&Event::Ran("staged", 1)));
-        world.is_at_rest();
+        world.ends_at_rest();
     }
 
     #[test]
@@ -475,7 +476,7 @@ mod tests {
         assert!(full.retry_after >= Duration::from_millis(10));
         drop(release);
         assert_eq!(world.events(2), [Event::Ran("block", 0), Event::Ran("huge", 0)]);
-        world.is_at_rest();
+        world.ends_at_rest();
     }
 
     #[test]

@@ -41,7 +41,7 @@ fn candidates(items: usize, numbers: &mut Numbers) -> (Candidates, Vec<u32>) {
         _ => {
             let item = numbers.below(items) as u32;
             let year = one("year", Value::Number(f64::from(1950 + item)));
-            (Source::Select(year), if item % 4 > 0 { vec![item] } else { vec![] })
+            (Source::Select(year), if item.is_multiple_of(4) { vec![] } else { vec![item] })
         }
     };
     let excluded: Vec<u32> = all().filter(|_| numbers.below(10) == 0).collect();

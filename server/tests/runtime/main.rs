@@ -5,6 +5,7 @@
 mod admission;
 mod answers;
 mod cached;
+mod counted;
 mod fixture;
 mod golden;
 mod properties;
