@@ -20,13 +20,15 @@ lint: ## Formatting and lints
 
 test: data lint ## Everything that must hold
 	VERSITYGW="$$(scripts/install-versitygw.sh)" && export VERSITYGW && $(CARGO) test --workspace
+	$(CARGO) test --workspace --test clients -- --ignored
 
 generate: ## Files that are made from code: JSON Schema of the pipeline file, contract listing
-	UNIMODEL_WRITE_SCHEMA=1 $(CARGO) test -p unimodel-trainer --test labels schema
-	UNIMODEL_WRITE_CONTRACT=1 $(CARGO) test -p unimodel-protocol --test compatibility
+	UNIMODEL_WRITE_SCHEMA=1 $(CARGO) test --workspace --test labels schema
+	UNIMODEL_WRITE_CONTRACT=1 $(CARGO) test --workspace --test compatibility
 
-bench: ## Ratios measured in one run each; see docs/benchmarks
+bench: demo ## Ratios measured in one run each; see docs/benchmarks. Needs h2load
 	$(CARGO) bench -p unimodel-model --bench store
+	$(CARGO) bench -p unimodel-server --bench serving
 	python3 -m venv target/bench-python
 	target/bench-python/bin/pip install -q -r server/benches/network/requirements.txt
 	PYTHON=$(CURDIR)/target/bench-python/bin/python $(CARGO) bench -p unimodel-server --bench network

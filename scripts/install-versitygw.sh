@@ -5,7 +5,7 @@ set -eu
 version=v1.8.0
 directory="${UNIMODEL_CACHE:-$HOME/.cache/unimodel}/versitygw-$version"
 if [ ! -x "$directory/versitygw" ]; then
-    command -v go >/dev/null || { echo "versitygw needs Go 1.24 or later to be built: https://go.dev/dl" >&2; exit 1; }
+    command -v go >/dev/null || { echo "versitygw needs Go 1.25 or later to be built: https://go.dev/dl" >&2; exit 1; }
     mkdir -p "$directory"
     building="$(mktemp -d "$directory/build.XXXXXX")"
     trap 'rm -rf "$building"' EXIT

@@ -17,11 +17,11 @@ pub(crate) async fn measure() {
     let copies = tempfile::tempdir().expect("a directory");
     let channel = "stable".parse().expect("a channel");
     let theirs = Store::open(&movielens()).expect("the store");
-    let version = theirs.channel(&channel).await.expect("the channel").expect("a version: run `make demo`").version;
+    let version = theirs.channel(&channel).await.expect("a version: run `make demo`").version;
     let cache = tempfile::tempdir().expect("a directory");
     let local = theirs.load(&version, cache.path()).await.expect("the version");
     let own = Store::open(&format!("file://{}", copies.path().display())).expect("a store");
-    let mut names = Vec::new();
+    let mut versions = Vec::new();
     for second in [0, 1] {
         let publication = Publication {
             created: Timestamp::from_second(1_800_000_000 + second).expect("a time"),
@@ -30,9 +30,10 @@ pub(crate) async fn measure() {
             pipeline: None,
             metrics: local.manifest().metrics.clone(),
         };
-        names.push(own.publish(local.dir(), publication).await.expect("to publish").version);
+        versions.push(own.publish(local.dir(), publication).await.expect("to publish").version);
     }
-    own.promote(&names[0], &channel, Timestamp::now()).await.expect("to promote");
+    let names: Vec<String> = versions.iter().map(ToString::to_string).collect();
+    own.promote(&versions[0], &channel, Timestamp::now()).await.expect("to promote");
 
     let files = ControlFiles::new();
     let mut setup = movielens_setup();
@@ -43,15 +44,15 @@ pub(crate) async fn measure() {
     load.run(Length::Requests(5_000)).await;
     // Both have been there once before memory is measured.
     for version in [&names[1], &names[0]] {
-        control.prepared(version.as_ref()).await;
-        control.activate(version.as_ref()).await;
+        control.prepared(version).await;
+        control.activate(version).await;
     }
     let before = load.run(LOAD).await;
     let memory = resident(server.pid());
     let changing = async {
         let mut changes = 0;
         while changes < RELOADS {
-            let version = names[(changes + 1) % 2].as_ref();
+            let version = &names[(changes + 1) % 2];
             let state = control.prepared(version).await;
             assert!(state.failure.is_none(), "{state:?}");
             control.activate(version).await;

@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod clients;
 mod documents;
 mod grpc;
 mod inference;
