@@ -84,7 +84,7 @@ pub fn give_up(call: &Call, failure: Failure) -> Result<Answer, GatewayError> {
         }
         FailureKind::DeadlineExceeded => call.deadline.exceeded(),
         FailureKind::Connect | FailureKind::NotReady => GatewayError::NotReady { reason },
-        FailureKind::RefusedStream | FailureKind::ConnectionLost => {
+        FailureKind::Closing | FailureKind::RefusedStream | FailureKind::ConnectionLost => {
             GatewayError::NotReady { reason: format!("an endpoint of `{}` went away: {reason}", call.task.name) }
         }
         FailureKind::Internal | FailureKind::BadGateway => {

@@ -64,7 +64,9 @@ pub struct Failure {
 pub enum FailureKind {
     /// No connection.
     Connect,
-    /// The server did not begin with the request: a refused stream, or a connection that it was closing.
+    /// The server was closing the connection, and did not begin with the request.
+    Closing,
+    /// The server did not begin with the request.
     RefusedStream,
     /// The connection or the stream ended before the answer did.
     ConnectionLost,
@@ -84,7 +86,7 @@ impl FailureKind {
     /// As metrics and callers read it.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Connect => "connect",
+            Self::Connect | Self::Closing => "connect",
             Self::RefusedStream => "refused-stream",
             Self::ConnectionLost => "connection-lost",
             Self::Overloaded => "overloaded",
@@ -99,7 +101,12 @@ impl FailureKind {
     /// again although a server may have begun with it.
     pub fn is_retryable(self) -> bool {
         match self {
-            Self::Connect | Self::RefusedStream | Self::ConnectionLost | Self::Overloaded | Self::NotReady => true,
+            Self::Connect
+            | Self::Closing
+            | Self::RefusedStream
+            | Self::ConnectionLost
+            | Self::Overloaded
+            | Self::NotReady => true,
             Self::Internal | Self::DeadlineExceeded | Self::BadGateway => false,
         }
     }
@@ -117,7 +124,10 @@ impl Failure {
     }
 
     fn of(error: &h2::Error) -> Self {
-        let kind = if error.is_go_away() && error.is_remote() || error.reason() == Some(Reason::REFUSED_STREAM) {
+        let kind = if error.is_go_away() && error.is_remote() && error.reason() == Some(Reason::NO_ERROR) {
+            // Of streams that a server began with it says nothing when it closes a connection.
+            FailureKind::Closing
+        } else if error.reason() == Some(Reason::REFUSED_STREAM) {
             FailureKind::RefusedStream
         } else {
             FailureKind::ConnectionLost
@@ -183,7 +193,10 @@ pub async fn send(lease: &mut Lease, authority: &str, outgoing: &Outgoing, until
     let remaining = until.saturating_duration_since(Instant::now());
     let request = outgoing.request(authority, remaining)?;
     let is_empty = outgoing.body.is_empty();
-    let (response, mut stream) = lease.send.send_request(request, is_empty).map_err(|e| Failure::of(&e))?;
+    let (response, mut stream) = lease
+        .send
+        .send_request(request, is_empty)
+        .map_err(|error| Failure::new(FailureKind::Closing, error.to_string()))?;
     if !is_empty {
         stream.send_data(outgoing.body.clone(), true).map_err(|e| Failure::of(&e))?;
     }

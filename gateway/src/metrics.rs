@@ -293,8 +293,8 @@ impl Collector for Metrics {
             }
         }
         let mut family = encoder.encode_descriptor("routes_applied", "Routes files applied.", None, counter)?;
-        count(&mut family, &[], load(&self.0.metrics.applied))?;
+        family.encode_counter::<NoLabelSet, u64, f64>(&load(&self.0.metrics.applied), None)?;
         let mut family = encoder.encode_descriptor("routes_refused", "Routes files refused.", None, counter)?;
-        count(&mut family, &[], load(&self.0.metrics.refused))
+        family.encode_counter::<NoLabelSet, u64, f64>(&load(&self.0.metrics.refused), None)
     }
 }

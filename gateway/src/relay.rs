@@ -18,6 +18,9 @@ use crate::table::{Split, Task};
 /// Endpoints that one request asks at most.
 const ATTEMPTS: usize = 3;
 
+/// Connections that one request may find closing, beside its attempts.
+const MOVES: usize = 8;
+
 /// The share of recent answers that a hedged request waits for before it asks a second endpoint.
 const HEDGED_AFTER: f64 = 0.95;
 
@@ -63,7 +66,8 @@ pub async fn ask(task: &Task, outgoing: &Outgoing, turn: Turn) -> Result<Answer,
     };
     let mut tried: Vec<Arc<Endpoint>> = Vec::new();
     let mut before: Option<Failure> = None;
-    for attempt in 1.. {
+    let (mut attempts, mut moves) = (0, 0);
+    loop {
         let ready = ready(task, pool, &tried, turn).await;
         let (visit, lease) = match (ready, before.take()) {
             (Ok(ready), _) => ready,
@@ -81,7 +85,13 @@ pub async fn ask(task: &Task, outgoing: &Outgoing, turn: Turn) -> Result<Answer,
             Err(failure) => failure,
         };
         let now = Instant::now();
-        if !failure.kind.is_retryable() || attempt >= ATTEMPTS || now >= turn.until {
+        if failure.kind == FailureKind::Closing && moves < MOVES && now < turn.until {
+            // That connection is not chosen again, and no server has worked for it: this was no attempt.
+            moves += 1;
+            continue;
+        }
+        attempts += 1;
+        if !failure.kind.is_retryable() || attempts >= ATTEMPTS || now >= turn.until {
             return Err(failure);
         }
         tried.push(endpoint);
@@ -100,7 +110,6 @@ pub async fn ask(task: &Task, outgoing: &Outgoing, turn: Turn) -> Result<Answer,
         task.state.metrics.retries.add(failure.kind.name());
         before = Some(failure);
     }
-    unreachable!("the last attempt returns")
 }
 
 /// An endpoint and a connection to it. Waits only where no endpoint is connected.
@@ -204,7 +213,7 @@ async fn attempt(
         Err(_) => Failure::new(FailureKind::DeadlineExceeded, format!("no answer within {waited:?}")),
     };
     let rest = match failure.kind {
-        FailureKind::RefusedStream | FailureKind::Connect => {
+        FailureKind::Closing | FailureKind::RefusedStream | FailureKind::Connect => {
             backend.retire(&lease);
             None
         }
