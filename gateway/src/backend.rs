@@ -301,7 +301,7 @@ mod tests {
             h2::server::handshake(stream).await.unwrap()
         };
         let mut server = accept.await;
-        let serve = tokio::spawn(async move { while server.accept().await.is_some() {} });
+        let serve = tokio::spawn(async move { while let Some(Ok(_)) = server.accept().await {} });
         links.wait_for(|link| *link == Link::Up).await.unwrap();
         assert!(backend.lease().is_some());
         // With the last route gone the connection ends.

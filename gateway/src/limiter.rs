@@ -147,7 +147,7 @@ mod tests {
         Instant::now() + Duration::from_secs(5)
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_does_not_fit_waits_and_what_does_not_fit_there_is_refused_at_once() {
         let limiter = Arc::new(Limiter::new(1, 1));
         let first = limiter.acquire(soon()).await.unwrap();
@@ -160,11 +160,11 @@ mod tests {
         assert_eq!((limiter.in_flight(), limiter.waiting()), (0, 0));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_wait_ends_with_the_deadline() {
         let limiter = Arc::new(Limiter::new(1, 9));
         let _first = limiter.acquire(soon()).await.unwrap();
-        assert_eq!(limiter.acquire(soon()).await.unwrap_err(), Refusal::Late);
+        assert_eq!(limiter.acquire(Instant::now()).await.unwrap_err(), Refusal::Late);
         assert_eq!(limiter.waiting(), 0);
     }
 

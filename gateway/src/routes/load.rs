@@ -78,9 +78,14 @@ pub fn parse(file: &str, text: &str) -> Result<Routes, RoutesError> {
         return Err(RoutesError::NoEnd { file: file.to_owned() });
     }
     let routes: Routes = serde_yaml::from_str(text)
-        .map_err(|error| RoutesError::Form { file: file.to_owned(), message: error.to_string() })?;
+        .map_err(|error| RoutesError::Form { file: file.to_owned(), message: plain(&error.to_string()) })?;
     let problems = check::check(&routes);
     if problems.is_empty() { Ok(routes) } else { Err(RoutesError::Invalid { file: file.to_owned(), problems }) }
+}
+
+/// Types of Rust in other words.
+fn plain(message: &str) -> String {
+    message.replace("expected usize", "expected a whole number, 0 or more").replace("expected f64", "expected a number")
 }
 
 /// JSON Schema of the routes file, for editors.

@@ -59,6 +59,29 @@ async fn tasks_say_what_they_take_and_where_they_are() {
 }
 
 #[tokio::test]
+async fn answers_fit_the_document() {
+    let (_server, world) = world().await;
+    let document = world.get("/openapi.yaml").await;
+    let mut document: serde_yaml::Value = serde_yaml::from_slice(&document.body).unwrap();
+    document.apply_merge().unwrap();
+    let document = serde_json::to_value(document).unwrap();
+    for (path, url) in [
+        ("/v1/tasks", "/v1/tasks"),
+        ("/v1/tasks/{task}:resolve", "/v1/tasks/search:resolve"),
+        ("/v2", "/v2"),
+        ("/v2/models/{task}/stats", "/v2/models/search/stats"),
+        ("/v2/health/ready", "/v2/health/ready"),
+    ] {
+        let schema = &document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"];
+        let whole = json!({ "allOf": [schema], "components": document["components"] });
+        let validator = jsonschema::options().should_validate_formats(true).build(&whole).unwrap();
+        let answer = world.get(url).await.json();
+        let errors: Vec<_> = validator.iter_errors(&answer).map(|e| format!("{}: {e}", e.instance_path())).collect();
+        assert!(schema.is_object() && errors.is_empty(), "{path}: {errors:?}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn open_inference_is_answered_as_by_one_server() {
     let (_server, world) = world().await;
     assert_eq!(world.get("/v2").await.json()["name"], "unimodel");
