@@ -24,6 +24,10 @@ pub enum Address<'a> {
     GrpcDescribe(Readiness),
     /// What the gateway knows itself.
     Own(Own<'a>),
+    /// All tasks as models: the body says which.
+    Index,
+    /// Open Inference over gRPC that the gateway knows itself, by method.
+    GrpcOwn(&'a str),
     /// `grpc.health.v1` and reflection.
     Service,
 }
@@ -54,10 +58,11 @@ pub enum Own<'a> {
     Ready,
     /// Counts of all tasks, or of one.
     Statistics(Option<Cow<'a, str>>),
-    /// All tasks as models.
-    Index,
-    /// The same four over gRPC, by method.
-    Grpc(&'a str),
+    /// All tasks as models, or those that answer.
+    Index {
+        /// Those that answer.
+        ready_only: bool,
+    },
 }
 
 /// Looks at path and method.
@@ -93,7 +98,7 @@ pub fn find<'a>(method: &Method, path: &'a str) -> Result<Address<'a>, (Form, Ga
             ["health", "live"] => ("GET", Address::Own(Own::Live)),
             ["health", "ready"] => ("GET", Address::Own(Own::Ready)),
             ["models", "stats"] => ("GET", Address::Own(Own::Statistics(None))),
-            ["repository", "index"] => ("POST", Address::Own(Own::Index)),
+            ["repository", "index"] => ("POST", Address::Index),
             ["models", task] | ["models", task, "versions", _] => {
                 ("GET", Address::Describe(decode(task), Readiness::Not))
             }
@@ -115,7 +120,7 @@ pub fn find<'a>(method: &Method, path: &'a str) -> Result<Address<'a>, (Form, Ga
             "ModelReady" => Address::GrpcDescribe(Readiness::Asked),
             "ModelMetadata" | "ModelConfig" => Address::GrpcDescribe(Readiness::Not),
             "ServerLive" | "ServerReady" | "ServerMetadata" | "ModelStatistics" | "RepositoryIndex" => {
-                Address::Own(Own::Grpc(name))
+                Address::GrpcOwn(name)
             }
             _ => return no_resource(Form::Grpc),
         };

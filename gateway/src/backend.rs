@@ -131,8 +131,7 @@ impl Backend {
             let count = |connection: &&Connection| connection.in_flight.load(Ordering::Relaxed);
             let best = connections.iter().min_by_key(count)?;
             let crowd = best.in_flight.fetch_add(1, Ordering::Relaxed);
-            let lease =
-                Lease { send: best.send.clone(), connection: best.id, in_flight: best.in_flight.clone() };
+            let lease = Lease { send: best.send.clone(), connection: best.id, in_flight: best.in_flight.clone() };
             let most = CROWDED.min(best.send.current_max_send_streams().max(1));
             (lease, crowd >= most && connections.len() < CONNECTIONS)
         };

@@ -83,9 +83,7 @@ where
     if let Some(done) = whole.as_mut().now_or_never() {
         return done;
     }
-    tokio::time::timeout(limits.timeout, whole)
-        .await
-        .unwrap_or(Err(GatewayError::SlowBody { timeout: limits.timeout }))
+    tokio::time::timeout(limits.timeout, whole).await.unwrap_or(Err(GatewayError::SlowBody { timeout: limits.timeout }))
 }
 
 /// What a caller gets.

@@ -79,9 +79,7 @@ pub fn give_up(call: &Call, failure: Failure) -> Result<Answer, GatewayError> {
         return Ok(*answer);
     }
     Err(match kind {
-        FailureKind::Overloaded => {
-            GatewayError::Overloaded { reason, retry_after: call.task.state.retry_after() }
-        }
+        FailureKind::Overloaded => GatewayError::Overloaded { reason, retry_after: call.task.state.retry_after() },
         FailureKind::DeadlineExceeded => call.deadline.exceeded(),
         FailureKind::Connect | FailureKind::NotReady => GatewayError::NotReady { reason },
         FailureKind::Closing | FailureKind::RefusedStream | FailureKind::ConnectionLost => {

@@ -43,8 +43,8 @@ pub fn respond(gateway: &Gateway, asked: &Own<'_>) -> Result<Response<Body>, Gat
             json!({ "model_stats": table.tasks().iter().map(|task| print(statistics(task))).collect::<Vec<_>>() })
         }
         Own::Statistics(Some(name)) => json!({ "model_stats": [print(statistics(known(&table, name)?))] }),
-        Own::Index | Own::Grpc(_) => Value::Array(
-            index(&table, false)
+        Own::Index { ready_only } => Value::Array(
+            index(&table, *ready_only)
                 .into_iter()
                 .map(|m| json!({ "name": m.name, "version": m.version, "state": m.state, "reason": m.reason }))
                 .collect(),
@@ -169,9 +169,8 @@ fn index(table: &Table, ready_only: bool) -> Vec<pb::repository_index_response::
 fn statistics(task: &Task) -> pb::ModelStatistics {
     let metrics = &task.state.metrics;
     let [success, failure] = metrics.answered();
-    let duration = |count, index: usize| {
-        Some(pb::StatisticDuration { count, ns: metrics.nanos[index].load(Ordering::Relaxed) })
-    };
+    let duration =
+        |count, index: usize| Some(pb::StatisticDuration { count, ns: metrics.nanos[index].load(Ordering::Relaxed) });
     let none = Some(pb::StatisticDuration::default());
     pb::ModelStatistics {
         name: task.name.to_string(),

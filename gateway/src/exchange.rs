@@ -309,7 +309,8 @@ mod tests {
             ("te", "gzip"),
             ("traceparent", "00-1"),
         ];
-        let headers = given.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let headers =
+            given.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         let forwarded = forwarded(headers.collect());
         assert_eq!(forwarded.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["traceparent"]);
         let trailers = HeaderMap::from_iter([(TE, HeaderValue::from_static("trailers"))]);
@@ -317,7 +318,9 @@ mod tests {
     }
 
     fn judged(is_grpc: bool, status: u16, code: Option<&'static str>) -> Option<FailureKind> {
-        let trailers = code.map(|code| HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), HeaderValue::from_static(code))]));
+        let trailers = code.map(|code| {
+            HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), HeaderValue::from_static(code))])
+        });
         let status = StatusCode::from_u16(status).unwrap_or_default();
         let answer = Answer { status, headers: HeaderMap::new(), body: Bytes::new(), trailers, rest: None };
         judge(answer, is_grpc).err().map(|failure| failure.kind)
@@ -326,11 +329,19 @@ mod tests {
     #[test]
     fn what_a_caller_did_wrong_is_an_answer_and_what_a_server_cannot_is_a_failure() {
         use FailureKind as K;
-        let rest = [(200, None), (404, None), (429, Some(K::Overloaded)), (503, Some(K::NotReady)), (500, Some(K::Internal))];
+        let rest =
+            [(200, None), (404, None), (429, Some(K::Overloaded)), (503, Some(K::NotReady)), (500, Some(K::Internal))];
         for (status, expected) in rest {
             assert_eq!(judged(false, status, None), expected, "{status}");
         }
-        let grpc = [("0", None), ("3", None), ("5", None), ("8", Some(K::Overloaded)), ("14", Some(K::NotReady)), ("4", Some(K::DeadlineExceeded))];
+        let grpc = [
+            ("0", None),
+            ("3", None),
+            ("5", None),
+            ("8", Some(K::Overloaded)),
+            ("14", Some(K::NotReady)),
+            ("4", Some(K::DeadlineExceeded)),
+        ];
         for (code, expected) in grpc {
             assert_eq!(judged(true, 200, Some(code)), expected, "{code}");
         }

@@ -185,11 +185,7 @@ fn invalid(message: impl Into<String>) -> GatewayError {
 const ONE_OF: &str = "give exactly one of `candidates.ids`, `candidates.select` and `candidates.all`";
 
 /// The one source that is given.
-fn source(
-    ids: Vec<String>,
-    select: Option<Vec<(String, Vec<String>)>>,
-    all: bool,
-) -> Result<Source, GatewayError> {
+fn source(ids: Vec<String>, select: Option<Vec<(String, Vec<String>)>>, all: bool) -> Result<Source, GatewayError> {
     match (ids.is_empty(), select, all) {
         (false, None, false) => Ok(Source::Ids(ids)),
         (true, Some(select), false) => Ok(Source::Select(select)),
@@ -261,9 +257,8 @@ fn wanted_protobuf(body: &Bytes) -> Result<Wanted, GatewayError> {
         Some(Kind::ListValue(list)) => list.values.into_iter().filter_map(text).collect(),
         kind => text(prost_types::Value { kind }).into_iter().collect(),
     };
-    let select = candidates
-        .select
-        .map(|select| select.fields.into_iter().map(|(name, value)| (name, values(value))).collect());
+    let select =
+        candidates.select.map(|select| select.fields.into_iter().map(|(name, value)| (name, values(value))).collect());
     let source = source(candidates.ids.iter().map(str::to_owned).collect(), select, candidates.all)?;
     Ok(Wanted { source, exclude: candidates.exclude.iter().map(str::to_owned).collect(), limit })
 }
@@ -272,7 +267,8 @@ fn wanted_protobuf(body: &Bytes) -> Result<Wanted, GatewayError> {
 fn wanted_tensors(body: &Bytes) -> Result<Option<Wanted>, GatewayError> {
     let compressed = || GatewayError::UnsupportedEncoding { encoding: "of gRPC".into() };
     let message = grpc_message(body)?.ok_or_else(compressed)?;
-    let request = pb::ModelInferRequest::decode(message).map_err(|error| invalid(format!("invalid protobuf: {error}")))?;
+    let request =
+        pb::ModelInferRequest::decode(message).map_err(|error| invalid(format!("invalid protobuf: {error}")))?;
     if !request.outputs.is_empty() {
         return Ok(None);
     }
@@ -335,10 +331,8 @@ fn tensors(task: &str, version: &str, items: &[(String, f32)]) -> pb::ModelInfer
         ..Default::default()
     };
     let scores: Vec<u8> = items.iter().flat_map(|(_, score)| score.to_le_bytes()).collect();
-    let ids: Vec<u8> = items
-        .iter()
-        .flat_map(|(id, _)| (id.len() as u32).to_le_bytes().into_iter().chain(id.bytes()))
-        .collect();
+    let ids: Vec<u8> =
+        items.iter().flat_map(|(id, _)| (id.len() as u32).to_le_bytes().into_iter().chain(id.bytes())).collect();
     pb::ModelInferResponse {
         model_name: task.to_owned(),
         model_version: version.to_owned(),

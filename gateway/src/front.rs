@@ -72,7 +72,8 @@ impl Front {
                 let described = describe_task(gateway, Protocol::InferenceGrpc, None, readiness, request).await;
                 described.unwrap_or_else(|error| error.response(Form::Grpc))
             }
-            Address::Own(Own::Grpc(method)) => {
+            Address::Index => index(gateway, request).await.unwrap_or_else(|error| error.response(Form::InferenceRest)),
+            Address::GrpcOwn(method) => {
                 let described = own_grpc(gateway, method, request).await;
                 described.unwrap_or_else(|error| error.response(Form::Grpc))
             }
@@ -186,10 +187,7 @@ fn outcome(answer: &Answer, protocol: Protocol) -> &'static str {
 }
 
 /// The task that path or header name.
-fn named<'a>(
-    path: Option<Cow<'a, str>>,
-    headers: &'a HeaderMap,
-) -> Result<(Option<Cow<'a, str>>, bool), GatewayError> {
+fn named<'a>(path: Option<Cow<'a, str>>, headers: &'a HeaderMap) -> Result<(Option<Cow<'a, str>>, bool), GatewayError> {
     let header = headers.get(TASK).map(|task| String::from_utf8_lossy(task.as_bytes()));
     match (path, header) {
         (Some(path), Some(header)) if path != header => {
@@ -324,7 +322,21 @@ async fn describe_task(
     chain::give_up(&call, failure).map(Answer::into_response)
 }
 
-/// How long a question to the gateway itself may take to arrive is the body's limit; its answer takes no time.
+async fn index(gateway: &Gateway, request: Request<Incoming>) -> Result<Response<Body>, GatewayError> {
+    #[derive(Default, serde::Deserialize)]
+    struct Asked {
+        #[serde(default)]
+        ready: bool,
+    }
+    let (parts, incoming) = request.into_parts();
+    let body = body::read(&parts.headers, incoming, gateway.settings.body).await?;
+    let asked: Asked = match body.is_empty() {
+        true => Asked::default(),
+        false => serde_json::from_slice(&body).map_err(|error| GatewayError::syntax(&error))?,
+    };
+    describe::respond(gateway, &Own::Index { ready_only: asked.ready })
+}
+
 async fn own_grpc(gateway: &Gateway, method: &str, request: Request<Incoming>) -> Result<Response<Body>, GatewayError> {
     let (parts, incoming) = request.into_parts();
     let body = body::read(&parts.headers, incoming, gateway.settings.body).await?;

@@ -64,8 +64,16 @@ pub const OUTCOMES: [&str; 17] = [
 ];
 
 /// Why an endpoint's answer was none: labels of retries and fallbacks.
-pub const FAILURES: [&str; 8] =
-    ["connect", "refused-stream", "connection-lost", "overloaded", "not-ready", "internal", "deadline-exceeded", "bad-gateway"];
+pub const FAILURES: [&str; 8] = [
+    "connect",
+    "refused-stream",
+    "connection-lost",
+    "overloaded",
+    "not-ready",
+    "internal",
+    "deadline-exceeded",
+    "bad-gateway",
+];
 
 /// Events by one of a few names.
 #[derive(Debug)]
@@ -126,7 +134,8 @@ pub struct TaskMetrics {
 }
 
 /// Upper ends of the buckets, in seconds.
-const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 2.0, 4.0];
+const BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.0, 2.0, 4.0];
 
 impl Default for TaskMetrics {
     fn default() -> Self {

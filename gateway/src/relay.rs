@@ -68,12 +68,13 @@ pub async fn ask(task: &Task, outgoing: &Outgoing, turn: Turn) -> Result<Answer,
     let mut before: Option<Failure> = None;
     let (mut attempts, mut moves) = (0, 0);
     loop {
-        let ready = ready(task, pool, &tried, turn).await;
+        let is_canary = !std::ptr::eq(pool, &task.pool);
+        let ready = ready(task, pool, &tried, turn, !is_canary).await;
         let (visit, lease) = match (ready, before.take()) {
             (Ok(ready), _) => ready,
             // What the first endpoint said tells more than that no other one is there.
             (Err(_), Some(failure)) => return Err(failure),
-            (Err(_), None) if !std::ptr::eq(pool, &task.pool) => {
+            (Err(_), None) if is_canary => {
                 pool = &task.pool;
                 continue;
             }
@@ -112,8 +113,14 @@ pub async fn ask(task: &Task, outgoing: &Outgoing, turn: Turn) -> Result<Answer,
     }
 }
 
-/// An endpoint and a connection to it. Waits only where no endpoint is connected.
-async fn ready(task: &Task, pool: &Pool, tried: &[Arc<Endpoint>], turn: Turn) -> Result<(Visit, Lease), Failure> {
+/// An endpoint and a connection to it. Where no endpoint is connected it waits, if it may.
+async fn ready(
+    task: &Task,
+    pool: &Pool,
+    tried: &[Arc<Endpoint>],
+    turn: Turn,
+    may_wait: bool,
+) -> Result<(Visit, Lease), Failure> {
     loop {
         let chosen = pool.choose(Instant::now(), tried, turn.is_last, &mut rand::rng());
         let backends = match chosen {
@@ -121,6 +128,9 @@ async fn ready(task: &Task, pool: &Pool, tried: &[Arc<Endpoint>], turn: Turn) ->
             Chosen::None { reason } => {
                 let reason = format!("no endpoint of `{}` answers: {reason}", task.name);
                 return Err(Failure::new(FailureKind::Connect, reason));
+            }
+            Chosen::Wait(_) if !may_wait => {
+                return Err(Failure::new(FailureKind::Connect, "no endpoint is connected yet"));
             }
             Chosen::Wait(backends) => backends,
         };
@@ -256,7 +266,7 @@ pub fn mirror(task: &Arc<Task>, outgoing: &Outgoing, timeout: Duration) {
         let Some(Split { pool, .. }) = &task.mirror else { return };
         let until = Instant::now() + timeout;
         let turn = Turn { until, is_last: true, canary: false };
-        if let Ok((visit, mut lease)) = ready(&task, pool, &[], turn).await {
+        if let Ok((visit, mut lease)) = ready(&task, pool, &[], turn, true).await {
             let address = visit.endpoint.backend.address().clone();
             let sent = exchange::send(&mut lease, &address, &outgoing, until);
             // Its latency is for its own choice of endpoints, never for the task's.

@@ -154,8 +154,7 @@ impl Table {
             if let Some(backend) = backends.get(address) {
                 return backend.clone();
             }
-            let backend =
-                before.backends.get(address).cloned().unwrap_or_else(|| Arc::new(Backend::new(address)));
+            let backend = before.backends.get(address).cloned().unwrap_or_else(|| Arc::new(Backend::new(address)));
             backends.insert(backend.address().clone(), backend.clone());
             backend
         };
@@ -192,7 +191,8 @@ impl Table {
             .collect();
         // Endpoints that stay keep their backends, without asking for them by address.
         for task in &tasks {
-            let pools = [Some(&task.pool), task.canary.as_ref().map(|s| &s.pool), task.mirror.as_ref().map(|s| &s.pool)];
+            let pools =
+                [Some(&task.pool), task.canary.as_ref().map(|s| &s.pool), task.mirror.as_ref().map(|s| &s.pool)];
             for (endpoint, _) in pools.into_iter().flatten().flat_map(Pool::iter) {
                 let backend = &endpoint.backend;
                 backends.entry(backend.address().clone()).or_insert_with(|| backend.clone());

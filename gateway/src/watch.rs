@@ -1,6 +1,7 @@
 //! Reading the routes file again whenever it changes.
 
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -35,8 +36,11 @@ pub enum ReadError {
 /// # Errors
 /// It cannot be read, or is wrong.
 pub fn read(path: &Path) -> Result<Routes, ReadError> {
-    let text = fs::read_to_string(path).map_err(|source| ReadError::Read { path: path.to_owned(), source })?;
-    Ok(routes::parse(&path.display().to_string(), &text)?)
+    Ok(routes::parse(&path.display().to_string(), &text(path)?)?)
+}
+
+fn text(path: &Path) -> Result<String, ReadError> {
+    fs::read_to_string(path).map_err(|source| ReadError::Read { path: path.to_owned(), source })
 }
 
 /// What tells one state of a file from another. None: there is no file.
@@ -56,17 +60,33 @@ pub fn follow(gateway: &Arc<Gateway>, path: PathBuf, seen: Stamp) -> std::io::Re
     std::thread::Builder::new().name("routes".into()).spawn(move || look(&gateway, &path, seen)).map(drop)
 }
 
+/// File systems tell times a few milliseconds apart: a file that was written just before it was read may be written again
+/// without a new time, and is read once more.
+const SETTLED: Duration = Duration::from_millis(100);
+
 fn look(gateway: &Weak<Gateway>, path: &Path, mut seen: Stamp) {
+    let mut is_settled = true;
+    let mut last = None;
     loop {
         std::thread::sleep(LOOK);
         let Some(gateway) = gateway.upgrade() else { return };
         let now = stamp(path);
-        if now == seen {
+        if now == seen && is_settled {
             continue;
         }
-        seen = now;
+        let age = now.and_then(|(modified, ..)| modified.elapsed().ok()).unwrap_or(SETTLED);
+        if now == seen && age < SETTLED {
+            continue;
+        }
+        (seen, is_settled) = (now, age >= SETTLED);
         let begun = Instant::now();
-        match read(path) {
+        let text = text(path);
+        let hash = text.as_ref().ok().map(|text| hash(text));
+        if hash.is_some() && hash == last {
+            continue;
+        }
+        last = hash;
+        match text.and_then(|text| Ok(routes::parse(&path.display().to_string(), &text)?)) {
             Ok(routes) => {
                 let tasks = routes.tasks.len();
                 gateway.apply(routes);
@@ -78,4 +98,10 @@ fn look(gateway: &Weak<Gateway>, path: &Path, mut seen: Stamp) {
             }
         }
     }
+}
+
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }

@@ -82,7 +82,7 @@ fn form_is_checked_with_its_place() {
     says(
         "maxConcurrency: 16",
         "maxConcurrency: -1",
-        "tasks[1].maxConcurrency: invalid value: integer `-1`, expected a whole number, 0 or more at line 25 column 19",
+        "tasks[1].maxConcurrency: invalid type: integer `-1`, expected a whole number, 0 or more at line 25 column 19",
     );
     says(
         "static: Popularity",
@@ -94,22 +94,62 @@ fn form_is_checked_with_its_place() {
 
 #[test]
 fn sense_is_checked_with_its_path() {
-    says("- name: search-cpu", "- name: search", "tasks[1].name: `search` is the name of tasks[0] already; give it another; routes.yaml: tasks[0].fallback[0].task: is `search-cpu`; it must be one of `tasks`: there is none");
-    says("- name: v8", "- name: v7", "versions[1].name: `v7` is the name of versions[0] already; give it another; routes.yaml: tasks[1].version: is `v8`; it must be one of `versions`: v7");
+    says(
+        "- name: search-cpu",
+        "- name: search",
+        "tasks[1].name: `search` is the name of tasks[0] already; give it another; routes.yaml: tasks[0].fallback[0].task: is `search-cpu`; it must be one of `tasks`: there is none",
+    );
+    says(
+        "- name: v8",
+        "- name: v7",
+        "versions[1].name: `v7` is the name of versions[0] already; give it another; routes.yaml: tasks[1].version: is `v8`; it must be one of `versions`: v7",
+    );
     says("version: v8", "version: v9", "tasks[1].version: is `v9`; it must be one of `versions`: v7, v8");
-    says("name: search\n", "name: Search!\n", "tasks[0].name: is `Search!`; it must be 1 to 63 of a-z, 0-9 and `-`, with no `-` at either end");
-    says("required: [query]", "required: [genre]", "tasks[0].required[0]: is `genre`; it must be a context element of v7");
-    says("default: 50ms", "default: 500ms", "tasks[0].timeout.default: is 0.500s; it must be at most timeout.max, 0.200s");
+    says(
+        "name: search\n",
+        "name: Search!\n",
+        "tasks[0].name: is `Search!`; it must be 1 to 63 of a-z, 0-9 and `-`, with no `-` at either end",
+    );
+    says(
+        "required: [query]",
+        "required: [genre]",
+        "tasks[0].required[0]: is `genre`; it must be a context element of v7",
+    );
+    says(
+        "default: 50ms",
+        "default: 500ms",
+        "tasks[0].timeout.default: is 0.500s; it must be at most timeout.max, 0.200s",
+    );
     says("default: 50ms", "default: 0s", "tasks[0].timeout.default: is 0; it must be above 0");
     says("maxConcurrency: 16", "maxConcurrency: 0", "tasks[1].maxConcurrency: is 0; it must be at least 1");
-    says("10.0.0.1:8080", "10.0.0.1", "tasks[0].endpoints[0].address: is `10.0.0.1`; it must be host:port, such as 10.0.0.7:8080");
-    says("[::1]:8080", "10.0.0.1:8080", "tasks[0].endpoints[1].address: `10.0.0.1:8080` is that of tasks[0].endpoints[0] already; remove one");
+    says(
+        "10.0.0.1:8080",
+        "10.0.0.1",
+        "tasks[0].endpoints[0].address: is `10.0.0.1`; it must be host:port, such as 10.0.0.7:8080",
+    );
+    says(
+        "[::1]:8080",
+        "10.0.0.1:8080",
+        "tasks[0].endpoints[1].address: `10.0.0.1:8080` is that of tasks[0].endpoints[0] already; remove one",
+    );
     says("weight: 2", "weight: 0", "tasks[0].endpoints[0].weight: is 0; it must be above 0 and at most 1000");
-    says("{task: search-cpu}", "{task: search}", "tasks[0].fallback[0].task: is `search`, the task itself; name another");
-    says("{task: search-cpu}", "{task: serach}", "tasks[0].fallback[0].task: is `serach`; it must be one of `tasks`: search-cpu");
+    says(
+        "{task: search-cpu}",
+        "{task: search}",
+        "tasks[0].fallback[0].task: is `search`, the task itself; name another",
+    );
+    says(
+        "{task: search-cpu}",
+        "{task: serach}",
+        "tasks[0].fallback[0].task: is `serach`; it must be one of `tasks`: search-cpu",
+    );
     says("{task: search-cpu}", "{}", "tasks[0].fallback[0]: must have exactly one of `task` and `static`");
     says("{task: search-cpu}", "{static: Popularity}", "tasks[0].fallback[1]: is the same as one before; remove it");
-    says("version: v7", "version: v8", "tasks[0].fallback[1].static: needs the lists of a version, and v8 has no `popularity`");
+    says(
+        "version: v7",
+        "version: v8",
+        "tasks[0].fallback[1].static: needs the lists of a version, and v8 has no `popularity`",
+    );
     says("percent: 5", "percent: 101", "tasks[0].canary.percent: is 101; it must be from 0 to 100");
     says("[{address: 'canary.example:80'}]", "[]", "tasks[0].canary.endpoints: is empty; 5 % must go somewhere");
     says("['50', '100']", "['50', '50']", "versions[0].popularity.all: has `50` twice; remove one of them");

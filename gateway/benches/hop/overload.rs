@@ -34,6 +34,8 @@ pub(crate) fn measure(runtime: &Runtime, folder: &Path) {
         beside.push(quiet.p99);
     }
     let (alone, beside) = (median(alone), median(beside));
-    println!("\nA task at half of its {capacity:.0} req/s, p99 µs: alone {alone:.0}, beside a task at ten times {beside:.0}");
+    println!(
+        "\nA task at half of its {capacity:.0} req/s, p99 µs: alone {alone:.0}, beside a task at ten times {beside:.0}"
+    );
     println!("ratio {:.2}; errors {errors}; refused of the flood {refused}", beside / alone);
 }

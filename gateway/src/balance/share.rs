@@ -22,9 +22,8 @@ pub fn falls_into(percent: f64, task: &str, key: Option<&[u8]>, rng: &mut impl R
 /// here because it must never change: it decides who is in a canary.
 fn hash(task: &[u8], key: &[u8]) -> u64 {
     let bytes = task.iter().chain([&0]).chain(key);
-    let fnv = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let fnv = bytes
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
     let mixed = (fnv ^ (fnv >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)

@@ -86,7 +86,9 @@ fn parameter_timeout(entry: &[u8]) -> Option<Duration> {
         return None;
     }
     match protobuf::fields(choice?).last()? {
-        (2 | 5, protobuf::Value::Varint(micros)) => i64::try_from(micros).ok()?.try_into().ok().map(Duration::from_micros),
+        (2 | 5, protobuf::Value::Varint(micros)) => {
+            i64::try_from(micros).ok()?.try_into().ok().map(Duration::from_micros)
+        }
         (3, protobuf::Value::Bytes(text)) => timeout::parse(std::str::from_utf8(text).ok()?).ok(),
         _ => None,
     }

@@ -99,7 +99,13 @@ impl Check {
         }
     }
 
-    fn task(&mut self, path: &str, task: &Task, versions: &HashMap<&str, (usize, &Version)>, tasks: &HashMap<&str, usize>) {
+    fn task(
+        &mut self,
+        path: &str,
+        task: &Task,
+        versions: &HashMap<&str, (usize, &Version)>,
+        tasks: &HashMap<&str, usize>,
+    ) {
         self.name(&format!("{path}.name"), &task.name);
         let version = task.version.as_deref().and_then(|name| {
             let found = versions.get(name).map(|(_, version)| *version);
@@ -203,8 +209,8 @@ fn is_address(address: &str) -> bool {
     let Some((host, port)) = address.rsplit_once(':') else { return false };
     let named = host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
     let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let host = !host.is_empty()
-        && (named || literal.is_some_and(|literal| literal.parse::<std::net::Ipv6Addr>().is_ok()));
+    let host =
+        !host.is_empty() && (named || literal.is_some_and(|literal| literal.parse::<std::net::Ipv6Addr>().is_ok()));
     host && port.parse::<u16>().is_ok_and(|port| port != 0)
 }
 

@@ -65,7 +65,8 @@ async fn a_server_that_does_not_answer_is_given_up_and_told_so() {
     assert_eq!(world.rank("search").await.status, 200);
     server.set(Behaviour::Hang);
     let client = world.client().await;
-    let late = Request::post("/v1/tasks/search:rank").header("x-unimodel-timeout", "500ms").body(Full::from(ALL)).unwrap();
+    let late =
+        Request::post("/v1/tasks/search:rank").header("x-unimodel-timeout", "500ms").body(Full::from(ALL)).unwrap();
     let answer = client.send(late).await;
     assert_eq!((answer.status.as_u16(), answer.problem().as_str()), (504, "deadline-exceeded"));
     assert_eq!(answer.json()["timeout"], "0.500s");
@@ -75,7 +76,8 @@ async fn a_server_that_does_not_answer_is_given_up_and_told_so() {
     assert_eq!(server.count(), 3);
     server.working(0).await;
 
-    let passed = Request::post("/v1/tasks/search:rank").header("x-unimodel-timeout", "0s").body(Full::from(ALL)).unwrap();
+    let passed =
+        Request::post("/v1/tasks/search:rank").header("x-unimodel-timeout", "0s").body(Full::from(ALL)).unwrap();
     assert_eq!(client.send(passed).await.problem(), "deadline-exceeded");
     assert_eq!(server.count(), 3);
 }

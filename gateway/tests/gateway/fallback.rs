@@ -121,7 +121,12 @@ async fn what_a_list_cannot_answer_is_the_servers_error() {
     let by_year = json!({ "candidates": { "select": { "year": 1997 } } }).to_string();
     let answer = world.post("/v1/tasks/search:rank", by_year).await;
     assert_eq!((answer.status.as_u16(), answer.json()["detail"].as_str()), (503, Some("as told")));
-    for wrong in ["{oops", "{}", r#"{"candidates": {"all": true, "ids": ["1"]}}"#, r#"{"candidates": {"all": true}, "limit": 0}"#] {
+    for wrong in [
+        "{oops",
+        "{}",
+        r#"{"candidates": {"all": true, "ids": ["1"]}}"#,
+        r#"{"candidates": {"all": true}, "limit": 0}"#,
+    ] {
         assert_eq!(world.post("/v1/tasks/search:rank", wrong).await.problem(), "invalid-body", "{wrong}");
     }
     let answer = world.client().await.rank(&v1::RankRequest { task: "search".into(), ..Default::default() }).await;
@@ -161,7 +166,8 @@ async fn a_server_that_hangs_leaves_time_for_the_next() {
     let (search, _cpu, world) = world().await;
     search.set(Behaviour::Hang);
     let begun = Instant::now();
-    let hurried = Request::post("/v1/tasks/search:rank").header("x-unimodel-timeout", "2s").body(Full::from(ALL)).unwrap();
+    let hurried =
+        Request::post("/v1/tasks/search:rank").header("x-unimodel-timeout", "2s").body(Full::from(ALL)).unwrap();
     let answer = world.client().await.send(hurried).await;
     assert_eq!(answer.json()["fallback"], json!({ "task": "search-cpu", "reason": "deadline-exceeded" }));
     assert!(begun.elapsed() < Duration::from_secs(2));

@@ -95,12 +95,13 @@ async fn open_inference_is_answered_as_by_one_server() {
     let index = world.post("/v2/repository/index", "{}").await.json();
     assert_eq!(index[0], json!({ "name": "search", "version": "v7", "state": "READY", "reason": "" }));
     assert_eq!(index[1]["state"], "UNAVAILABLE");
+    let ready = world.post("/v2/repository/index", r#"{"ready": true}"#).await.json();
+    assert_eq!(ready.as_array().unwrap().len(), 1);
     assert_eq!(world.rank("search").await.status, 200);
     let stats = world.get("/v2/models/search/stats").await.json();
     assert_eq!(stats["model_stats"][0]["inference_count"], 1);
 
-    let mut client =
-        pb::grpc_inference_service_client::GrpcInferenceServiceClient::new(world.channel().await);
+    let mut client = pb::grpc_inference_service_client::GrpcInferenceServiceClient::new(world.channel().await);
     assert!(client.server_live(pb::ServerLiveRequest {}).await.unwrap().into_inner().live);
     assert!(client.server_ready(pb::ServerReadyRequest {}).await.unwrap().into_inner().ready);
     assert_eq!(client.server_metadata(pb::ServerMetadataRequest {}).await.unwrap().into_inner().name, "unimodel");
@@ -142,8 +143,7 @@ async fn health_knows_tasks_and_reflection_knows_the_services() {
         message_request: Some(MessageRequest::ListServices(String::new())),
         ..Default::default()
     };
-    let mut answers =
-        reflection.server_reflection_info(futures::stream::iter([list])).await.unwrap().into_inner();
+    let mut answers = reflection.server_reflection_info(futures::stream::iter([list])).await.unwrap().into_inner();
     let Some(MessageResponse::ListServicesResponse(list)) = answers.message().await.unwrap().unwrap().message_response
     else {
         panic!("no list")

@@ -106,7 +106,10 @@ async fn the_file_is_followed_and_a_bad_one_changes_nothing() {
     assert!(program.says("routes refused").await.contains("`search` is the name of tasks[0] already"));
     std::fs::remove_file(&program.routes).unwrap();
     assert!(program.says("routes refused").await.contains("No such file"));
-    assert_eq!((program.rank("related").await.status, program.rank("search").await.status.as_u16()), (http::StatusCode::OK, 200));
+    assert_eq!(
+        (program.rank("related").await.status, program.rank("search").await.status.as_u16()),
+        (http::StatusCode::OK, 200)
+    );
 
     program.write(&file(&task("related", &endpoints, "")));
     program.says("routes applied").await;
@@ -124,7 +127,10 @@ async fn the_file_is_followed_and_a_bad_one_changes_nothing() {
     }
     assert!(!metrics.contains("task=\"search\""));
     let state = program.admin("/debug/state").await.json();
-    assert_eq!((state["tasks"].as_array().unwrap().len(), &state["tasks"][0]["endpoints"][0]["state"]), (1, &"up".into()));
+    assert_eq!(
+        (state["tasks"].as_array().unwrap().len(), &state["tasks"][0]["endpoints"][0]["state"]),
+        (1, &"up".into())
+    );
     assert_eq!(program.admin("/livez").await.status, 200);
     assert_eq!(program.admin("/nothing").await.problem(), "no-resource");
 }

@@ -132,7 +132,10 @@ async fn a_request_without_a_task_and_one_with_two_are_refused() {
     let (_search, _related, world) = two().await;
     let client = world.client().await;
     let answer = client.post("/v1/rank", ALL).await;
-    assert_eq!((answer.problem().as_str(), answer.json()["known"].clone()), ("missing-task", json!(["related", "search"])));
+    assert_eq!(
+        (answer.problem().as_str(), answer.json()["known"].clone()),
+        ("missing-task", json!(["related", "search"]))
+    );
     assert_eq!(client.rank(&request("")).await.code(), tonic::Code::InvalidArgument);
 
     let both = Request::post("/v1/tasks/search:rank").header("x-unimodel-task", "related");

@@ -127,8 +127,7 @@ fn is_grpc(seen: &Seen) -> bool {
 }
 
 fn grpc(message: &[u8]) -> Response<Body> {
-    let trailers =
-        HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))]);
+    let trailers = HeaderMap::from_iter([(HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))]);
     with(200, "application/grpc", Body::Whole { bytes: grpc_frame(message), trailers: Some(trailers) })
 }
 
