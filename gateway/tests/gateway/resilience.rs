@@ -171,6 +171,8 @@ async fn an_address_where_nobody_is_costs_nobody_anything() {
 async fn a_server_that_keeps_failing_rests_and_comes_back() {
     let (first, second, world) = pair().await;
     first.set(Behaviour::Refuse(500, 13));
+    // The failing server looks like the quicker one.
+    second.set(Behaviour::Slow(Duration::from_millis(20)));
     let task = world.task("search");
     let ejections = || task.state.metrics.ejections.load(std::sync::atomic::Ordering::Relaxed);
     while ejections() == 0 {
@@ -187,7 +189,6 @@ async fn a_server_that_keeps_failing_rests_and_comes_back() {
     assert!(asked <= 5, "{asked} of 50 requests went to a server that rests");
 
     first.set(Behaviour::Answer);
-    second.set(Behaviour::Slow(Duration::from_millis(1)));
     let back = async { while world.rank("search").await.json()["modelVersion"] != "first" {} };
     tokio::time::timeout(Duration::from_secs(20), back).await.expect("it comes back");
     assert_eq!(task.pool.states(std::time::Instant::now())[0], ("up", 2));
@@ -240,7 +241,8 @@ async fn a_hedged_task_asks_a_second_server_when_the_first_is_slow() {
     let hedged = task("search", &[first.address, second.address], "hedging: {minDelay: 5ms}");
     let world = World::start(&hedged).await;
     let client = world.client().await;
-    // What is usual has to be known first.
+    // What is usual has to be known first, and that the first server is the quicker one.
+    second.set(Behaviour::Slow(Duration::from_millis(20)));
     for _ in 0..100 {
         assert_eq!(client.post("/v1/tasks/search:rank", ALL).await.status, 200);
     }
