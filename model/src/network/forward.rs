@@ -122,7 +122,7 @@ impl Network {
             Ok(table.index_select(&Tensor::new(rows, self.device())?, 0)?)
         };
         let mut vectors = of("item.table")?;
-        let mut bias = self.popularity_bias(&of(LOG_POPULARITY)?)?.broadcast_add(&of("item.bias")?.unsqueeze(1)?)?;
+        let mut bias = (self.popularity_bias(&of(LOG_POPULARITY)?)? + of("item.bias")?)?;
         for (attribute, categories) in &self.items.categories {
             let lists = || rows.iter().map(|&r| categories[r as usize].iter().copied());
             let (bag, weights) = mean_bag(lists(), 0.5, self.device())?;
