@@ -53,8 +53,8 @@ impl Run<'_> {
         let mut singles = BTreeMap::new();
         if self.compare && self.pipeline.tasks.len() > 1 {
             for task in &self.pipeline.tasks {
-                let pipeline = Pipeline { tasks: vec![task.clone()], ..self.pipeline.clone() };
-                singles.insert(task.name.clone(), self.train(&pipeline, &task.name, None, &catalogue, on_step)?);
+                let alone = self.pipeline.alone(task);
+                singles.insert(task.name.clone(), self.train(&alone, &task.name, None, &catalogue, on_step)?);
             }
         }
         let evaluation = evaluate(self.pipeline, self.labels, &catalogue, &unified, &singles, Split::Test)?;

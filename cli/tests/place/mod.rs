@@ -28,7 +28,10 @@ impl Place {
             command.arg(option).arg(count.to_string());
         }
         succeeded(&command.output().unwrap());
-        place.edit_pipeline(|text| text + SMALL);
+        place.edit_pipeline(|text| {
+            let (before, _) = text.split_once("\ntraining:").unwrap();
+            format!("{before}{SMALL}")
+        });
         place
     }
 

@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 use candle_core::{D, DType, Device, Tensor};
 
 use super::bag::Bag;
-use super::parameters::{LINEAR_CONTEXT, LINEAR_ITEM, LOG_POPULARITY, Tensors, known};
+use super::parameters::{ITEM_BIAS, LINEAR_CONTEXT, LINEAR_ITEM, LOG_POPULARITY, Tensors, known};
 use crate::catalogue::{AttributeColumn, Catalogue};
 use crate::error::ModelError;
 use crate::features::{Encoded, EncodedContext};
@@ -122,7 +122,7 @@ impl Network {
             Ok(table.index_select(&Tensor::new(rows, self.device())?, 0)?)
         };
         let mut vectors = of("item.table")?;
-        let mut bias = (self.popularity_bias(&of(LOG_POPULARITY)?)? + of("item.bias")?)?;
+        let mut bias = (self.popularity_bias(&of(LOG_POPULARITY)?)? + of(ITEM_BIAS)?)?;
         for (attribute, categories) in &self.items.categories {
             let lists = || rows.iter().map(|&r| categories[r as usize].iter().copied());
             let (bag, weights) = mean_bag(lists(), 0.5, self.device())?;

@@ -8,6 +8,9 @@ use crate::catalogue::Catalogue;
 use crate::error::ModelError;
 use crate::schema::{AttributeType, ElementType, Encoding, Entity, Schema};
 
+/// `[items, heads]`: what makes an item right for a task whatever the context.
+pub(super) const ITEM_BIAS: &str = "head.item_bias";
+
 /// How a tensor starts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Start {
@@ -86,8 +89,8 @@ pub fn parameters(schema: &Schema, items: usize) -> Vec<Parameter> {
     let (d, heads) = (config.width, schema.heads.len());
     let mut all = Vec::new();
     let mut add = |name: String, shape: &[usize], start, rows: Axis| {
-        // A vector of heads or items is told by its rows; the one tensor with heads as columns is the prior.
-        let columns = if name.starts_with("head.prior.") { Axis::Heads } else { Axis::Plain };
+        // A vector of heads is told by its rows; priors and biases have heads as columns.
+        let columns = if name.starts_with("head.prior.") || name == ITEM_BIAS { Axis::Heads } else { Axis::Plain };
         all.push(Parameter { name, shape: shape.to_vec(), start, axes: [rows, columns] });
     };
     let linear = |fan_in: usize| Start::Normal((1.0 / fan_in as f64).sqrt());
@@ -147,7 +150,7 @@ pub fn parameters(schema: &Schema, items: usize) -> Vec<Parameter> {
     add("text.log_idf".into(), &[config.text_buckets], Start::Constant(0.0), Axis::Plain);
 
     add("item.table".into(), &[items, d], Start::Normal(0.05), Axis::Items);
-    add("item.bias".into(), &[items], Start::Constant(0.0), Axis::Items);
+    add(ITEM_BIAS.into(), &[items, heads], Start::Constant(0.0), Axis::Items);
     for attribute in &schema.attributes {
         let name = |part: &str| format!("item.{}.{part}", attribute.name);
         match attribute.kind {

@@ -5,7 +5,7 @@ use std::path::Path;
 use unimodel_model::bundle::Oracle;
 use unimodel_model::catalogue::Catalogue;
 use unimodel_model::features::{EncodedContext, Encoder};
-use unimodel_model::network::Network;
+use unimodel_model::network::{LOG_POPULARITY, Network};
 
 use super::TrainError;
 use crate::evaluate::{Candidates, Case, Cases, Split, metrics};
@@ -46,7 +46,7 @@ impl<'a> Validation<'a> {
     /// Mean of the task's first metric under that head; `None` without cases.
     pub(super) fn score(&self, network: &Network, head: usize) -> Result<Option<f64>, TrainError> {
         let oracle = Oracle::new(network)?;
-        let items = network.tensor("item.bias").dims()[0];
+        let items = network.tensor(LOG_POPULARITY).dims()[0];
         let mut ranks = Vec::with_capacity(self.cases.len());
         for chunk in self.cases.chunks(crate::evaluate::CHUNK) {
             let mut masks = vec![vec![true; items]; chunk.len()];
