@@ -5,6 +5,9 @@
 //! takes its part of the cores; both sides of a ratio bear the same load. `ROUNDS` is how often rates are measured
 //! (default 5), and arguments name the measurements to make; without any all are made.
 
+// It shares what runs a server with the tests.
+#![allow(clippy::unwrap_used)]
+
 mod cancelled;
 mod cold_start;
 mod constant;
