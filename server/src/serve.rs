@@ -172,7 +172,7 @@ pub fn serve(serving: Serving) -> Result<(), ServeError> {
 
 /// Threads that read and write. Transport takes about a third of what scoring takes, and waits for the network most of
 /// the time; the compute threads have the cores.
-fn io_threads(cores: usize) -> usize {
+pub fn io_threads(cores: usize) -> usize {
     cores.div_ceil(4).clamp(1, 8)
 }
 

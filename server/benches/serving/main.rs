@@ -33,15 +33,20 @@ mod tls;
 mod world;
 
 use process::{Server, Setup};
+use unimodel_server::serve::io_threads;
 
 /// A measurement by its name.
 const MEASUREMENTS: [&str; 6] = ["rate", "mixed", "reload", "cancelled", "overload", "cold-start"];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let is_constant = arguments.first().is_some_and(|a| a == constant::ARGUMENT);
+    // The constant server has the threads that the server has.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = if is_constant { io_threads(cores) } else { 2 };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     let runtime = runtime.expect("a runtime");
-    if arguments.first().is_some_and(|a| a == constant::ARGUMENT) {
+    if is_constant {
         return runtime.block_on(constant::serve());
     }
     if let Some(unknown) = arguments.iter().find(|a| !MEASUREMENTS.contains(&a.as_str())) {

@@ -78,9 +78,9 @@ pub(crate) async fn measure() {
     let after = load.run(LOAD).await;
     let (p99, during) = (before.percentile(0.99), crate::median(worst));
     println!(
-        "{changes} changes of version beside {requests:.0} requests: {failed} failed, {} errors; p99 {p99:.2} ms before, \
+        "{changes} changes of version beside {requests:.0} requests: {failed} failed, {:.0} errors; p99 {p99:.2} ms before, \
          {during:.2} ms meanwhile ({:.2}x; asked 1.2), {:.2} ms after; memory {memory:.1} MiB before, {:.1} after ({:.3}x; asked 1.02)",
-        errors(&server).await,
+        errors(&server).await.abs(),
         during / p99,
         after.percentile(0.99),
         resident(server.pid()),

@@ -105,7 +105,8 @@ impl RankJob {
     /// What it costs in all, and its first stage.
     pub(super) fn cost(&self) -> (usize, Stage) {
         let size = self.size();
-        (size, Stage { pieces: 1, cost: if self.is_whole() { size } else { self.first_cost() } })
+        let cost = if self.is_whole() { size } else { self.first_cost() };
+        (size, Stage { pieces: 1, cost, after: size - cost })
     }
 
     /// Nobody waits for it any more.
@@ -126,9 +127,13 @@ impl RankJob {
     }
 
     fn size(&self) -> usize {
-        let costs = self.version.parts().costs;
+        self.version.parts().costs.context + self.rows() + self.rerank_size()
+    }
+
+    /// Of all that is ranked again.
+    fn rerank_size(&self) -> usize {
         let reranked = self.engine().reranked(self.engine().keep(self.limit).min(self.rows()));
-        costs.context + self.rows() + reranked * costs.rerank
+        reranked * self.version.parts().costs.rerank
     }
 
     fn is_whole(&self) -> bool {
@@ -182,7 +187,7 @@ impl RankJob {
         }
         let pieces = rows.div_ceil(PIECE);
         *self.progress() = Progress::Retrieve { left: pieces, top: self.new_top() };
-        Ok(Step::Next(Stage { pieces, cost: PIECE }))
+        Ok(Step::Next(Stage { pieces, cost: PIECE, after: self.rerank_size() }))
     }
 
     /// All candidates have their dot product.
@@ -201,7 +206,7 @@ impl RankJob {
         }
         let (pieces, cost) = (reranked.div_ceil(self.rerank_piece()), self.rerank_piece());
         *self.progress() = Progress::Rerank { left: pieces, kept };
-        Ok(Step::Next(Stage { pieces, cost: cost * self.version.parts().costs.rerank }))
+        Ok(Step::Next(Stage { pieces, cost: cost * self.version.parts().costs.rerank, after: 0 }))
     }
 
     fn retrieve_piece(&self, context: &Context, piece: usize, scratch: &mut Scratch) -> Result<Step, Cancelled> {

@@ -27,7 +27,7 @@ struct Class<T> {
     waiting: BTreeMap<(Instant, u64), Waiting<T>>,
     /// Virtual time up to which the class has been served.
     served: u64,
-    /// Rows of all its pieces.
+    /// Rows of all its pieces, and of what follows them.
     rows: usize,
 }
 
@@ -36,6 +36,14 @@ struct Waiting<T> {
     item: T,
     pieces: Range<usize>,
     cost: usize,
+    after: usize,
+}
+
+impl<T> Waiting<T> {
+    /// Rows that are still to be done, those of later stages too.
+    fn rows(&self) -> usize {
+        self.pieces.len() * self.cost + self.after
+    }
 }
 
 /// The place of a piece of work among others, for as long as it lives.
@@ -53,6 +61,8 @@ pub(super) struct Stage {
     pub(super) pieces: usize,
     /// Rows of each.
     pub(super) cost: usize,
+    /// Rows of the stages that will follow: they are as good as waiting.
+    pub(super) after: usize,
 }
 
 /// What to do next.
@@ -84,8 +94,8 @@ impl<T: Clone> Queue<T> {
             // A class that had nothing to do has saved nothing up.
             class.served = class.served.max(self.now);
         }
-        class.rows += stage.pieces * stage.cost;
-        let waiting = Waiting { item, pieces: 0..stage.pieces, cost: stage.cost };
+        let waiting = Waiting { item, pieces: 0..stage.pieces, cost: stage.cost, after: stage.after };
+        class.rows += waiting.rows();
         class.waiting.insert((ticket.deadline, ticket.number), waiting);
     }
 
@@ -108,8 +118,14 @@ impl<T: Clone> Queue<T> {
         let waiting = first.get_mut();
         let (piece, cost) = (waiting.pieces.start, waiting.cost);
         waiting.pieces.start += 1;
-        let item = if waiting.pieces.is_empty() { first.remove().item } else { waiting.item.clone() };
         class.rows -= cost;
+        let item = if waiting.pieces.is_empty() {
+            // What follows waits again once it is pushed.
+            class.rows -= waiting.after;
+            first.remove().item
+        } else {
+            waiting.item.clone()
+        };
         self.now = class.served;
         class.served += cost as u64 * CLASSES[index].1;
         Some(Work { item, ticket: Ticket { class: index, deadline, number }, piece, cost })
@@ -122,7 +138,7 @@ impl<T: Clone> Queue<T> {
                     break;
                 }
                 let waiting = first.remove();
-                class.rows -= waiting.pieces.len() * waiting.cost;
+                class.rows -= waiting.rows();
                 expired.push(waiting.item);
             }
         }
@@ -132,7 +148,7 @@ impl<T: Clone> Queue<T> {
     pub(super) fn remove(&mut self, ticket: Ticket) -> Option<T> {
         let class = &mut self.classes[ticket.class];
         let waiting = class.waiting.remove(&(ticket.deadline, ticket.number))?;
-        class.rows -= waiting.pieces.len() * waiting.cost;
+        class.rows -= waiting.rows();
         Some(waiting.item)
     }
 
@@ -177,7 +193,7 @@ mod tests {
 
     fn push(queue: &mut Queue<u32>, item: u32, pieces: usize, cost: usize, deadline: u64) -> Ticket {
         let ticket = queue.ticket(pieces * cost, at(deadline));
-        queue.push(ticket, Stage { pieces, cost }, item);
+        queue.push(ticket, Stage { pieces, cost, after: 0 }, item);
         ticket
     }
 
@@ -200,6 +216,21 @@ mod tests {
         let order = drain(&mut queue, 0);
         assert_eq!(order[..3], [2, 3, 4]);
         assert_eq!(order.len(), 3 + 99);
+    }
+
+    #[test]
+    fn what_follows_a_stage_waits_with_it() {
+        let mut queue = Queue::new();
+        let ticket = queue.ticket(5000, at(FAR));
+        queue.push(ticket, Stage { pieces: 2, cost: 100, after: 4800 }, 1);
+        assert_eq!((queue.rows(), queue.rows_before(10_000)), (5000, 5000));
+        queue.pop(at(0), &mut Vec::new()).unwrap();
+        assert_eq!(queue.rows(), 4900);
+        queue.pop(at(0), &mut Vec::new()).unwrap();
+        assert_eq!(queue.rows(), 0);
+        queue.push(ticket, Stage { pieces: 1, cost: 100, after: 4700 }, 1);
+        assert_eq!(queue.remove(ticket), Some(1));
+        assert_eq!(queue.rows(), 0);
     }
 
     #[test]
@@ -232,7 +263,7 @@ mod tests {
         let ticket = push(&mut queue, 1, 1, 10_000, 10);
         push(&mut queue, 2, 1, 10_000, 20);
         assert_eq!(queue.pop(at(0), &mut Vec::new()).unwrap().ticket, ticket);
-        queue.push(ticket, Stage { pieces: 2, cost: 500 }, 1);
+        queue.push(ticket, Stage { pieces: 2, cost: 500, after: 0 }, 1);
         assert_eq!(drain(&mut queue, 0), [1, 1, 2]);
     }
 
@@ -271,7 +302,7 @@ mod tests {
                         next += 1;
                         let deadline = now + 1 + deadline;
                         let ticket = push(&mut queue, next, pieces, cost, deadline);
-                        model.insert(next, (ticket, Stage { pieces, cost }, 0, deadline));
+                        model.insert(next, (ticket, Stage { pieces, cost, after: 0 }, 0, deadline));
                     }
                     Step::Pop => {
                         let mut expired = Vec::new();
@@ -311,7 +342,7 @@ mod tests {
         fn large_work_is_never_starved(smalls in prop::collection::vec(1usize..=8192, 500), large in 1usize..2000) {
             let mut queue = Queue::new();
             let ticket = queue.ticket(usize::MAX, at(FAR));
-            queue.push(ticket, Stage { pieces: usize::MAX / 4000, cost: large }, 0);
+            queue.push(ticket, Stage { pieces: usize::MAX / 4000, cost: large, after: 0 }, 0);
             let mut since = 0;
             for (item, cost) in (1..).zip(smalls.iter().cycle().take(5000)) {
                 // More comes in than can be done.

@@ -335,7 +335,7 @@ mod tests {
 
         fn submit(&self, job: &Arc<Fake>, pieces: usize, cost: usize, timeout: Duration) -> Result<Ticket, Full> {
             let now = Instant::now();
-            self.scheduler.submit(job.clone(), pieces * cost, Stage { pieces, cost }, now + timeout, now)
+            self.scheduler.submit(job.clone(), pieces * cost, Stage { pieces, cost, after: 0 }, now + timeout, now)
         }
 
         fn plain(&self, name: &'static str, pieces: usize, cost: usize) -> Ticket {
@@ -454,7 +454,7 @@ mod tests {
         let world = World::new(2);
         let left = AtomicU64::new(3);
         let job = world.job("staged", move |_| {
-            (left.fetch_sub(1, Ordering::Relaxed) == 1).then_some(Stage { pieces: 2, cost: 7 })
+            (left.fetch_sub(1, Ordering::Relaxed) == 1).then_some(Stage { pieces: 2, cost: 7, after: 0 })
         });
         world.submit(&job, 3, 100, FAR).unwrap();
         let mut events = world.events(5);
