@@ -21,8 +21,9 @@ lint: ## Formatting and lints
 test: data lint ## Everything that must hold
 	VERSITYGW="$$(scripts/install-versitygw.sh)" && export VERSITYGW && $(CARGO) test --workspace
 
-generate: ## Files that are made from code: JSON Schema of the pipeline file, contract listing
+generate: ## Files that are made from code: JSON Schemas of the pipeline and the routes file, contract listing
 	UNIMODEL_WRITE_SCHEMA=1 $(CARGO) test -p unimodel-trainer --test labels schema
+	UNIMODEL_WRITE_SCHEMA=1 $(CARGO) test -p unimodel-gateway --test routes schema
 	UNIMODEL_WRITE_CONTRACT=1 $(CARGO) test -p unimodel-protocol --test compatibility
 
 bench: ## Ratios measured in one run each; see docs/benchmarks

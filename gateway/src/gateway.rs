@@ -1,0 +1,87 @@
+//! The gateway as a whole: the table that holds now, and what outlives tables.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use arc_swap::{ArcSwap, Guard};
+use tokio::sync::watch;
+use tonic::service::Routes as Services;
+
+use crate::body::BodyLimits;
+use crate::metrics::GatewayMetrics;
+use crate::routes::Routes;
+use crate::services;
+use crate::table::Table;
+
+/// What a gateway does beside its routes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    /// What a body may be.
+    pub body: BodyLimits,
+    /// The share of requests in the access log, from 0 to 1.
+    pub access_log: f64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { body: BodyLimits::default(), access_log: 0.0 }
+    }
+}
+
+/// The gateway.
+pub struct Gateway {
+    table: ArcSwap<Table>,
+    /// Its settings.
+    pub settings: Settings,
+    /// Counts that belong to no task.
+    pub metrics: GatewayMetrics,
+    stopping: watch::Sender<bool>,
+}
+
+impl Gateway {
+    /// A gateway with checked routes.
+    pub fn new(routes: Routes, settings: Settings) -> Arc<Self> {
+        let gateway = Self {
+            table: ArcSwap::from_pointee(Table::default()),
+            settings,
+            metrics: GatewayMetrics::default(),
+            stopping: watch::Sender::new(false),
+        };
+        gateway.apply(routes);
+        Arc::new(gateway)
+    }
+
+    /// The table that holds now.
+    pub fn table(&self) -> Guard<Arc<Table>> {
+        self.table.load()
+    }
+
+    /// Puts checked routes in place of those before. Requests in flight finish with the table that they began with.
+    /// Callers apply one file after the other.
+    pub fn apply(&self, routes: Routes) {
+        let table = Table::new(routes, &self.table.load(), Instant::now());
+        self.table.store(Arc::new(table));
+        self.metrics.applied.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// From now on the gateway says that it is not ready.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Whether it stops.
+    pub fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    /// Tells when it begins to stop.
+    pub fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
+    }
+
+    /// The gRPC services that the gateway answers itself: health and reflection.
+    pub fn services(self: &Arc<Self>) -> Services {
+        services::all(self.clone())
+    }
+}

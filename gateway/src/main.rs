@@ -1,0 +1,116 @@
+//! `unimodel-gateway`: one address for all tasks.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+use unimodel_gateway::admin::Admin;
+use unimodel_gateway::front::Front;
+use unimodel_gateway::gateway::{Gateway, Settings};
+use unimodel_gateway::listen::{ConnectionLimits, bind, serve};
+use unimodel_gateway::{timeout, watch};
+
+/// One address for all tasks of a model: routes requests by task, and answers by something else where a task's servers
+/// do not.
+#[derive(Parser)]
+#[command(name = "unimodel-gateway", version)]
+struct Arguments {
+    /// Routes file; it is read again whenever it changes (docs/gateway.md)
+    #[arg(long, value_name = "FILE")]
+    routes: PathBuf,
+    /// Address of the data port: HTTP/1.1, HTTP/2 without TLS, and gRPC
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8000")]
+    listen: SocketAddr,
+    /// Address of the admin port: /livez, /readyz, /metrics, /debug/state
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
+    admin_listen: SocketAddr,
+    /// Threads that serve; 0: one per core
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    workers: usize,
+    /// Share of requests in the access log, from 0 to 1
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01, value_parser = share)]
+    access_log: f64,
+    /// On SIGTERM, how long /readyz says no before the port closes, so that callers go elsewhere first
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
+    drain_delay: Duration,
+    /// On SIGTERM, how long requests in flight may take after that
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    grace: Duration,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    timeout::parse(text).map_err(|_| "give a duration such as 500ms or 30s".to_owned())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "give a number from 0 to 1".to_owned())
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match start(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(arguments: &Arguments) -> anyhow::Result<()> {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = if arguments.workers == 0 { cores() } else { arguments.workers };
+    // One thread needs no work stealing, which costs time.
+    let mut builder = match workers {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = builder.worker_threads(workers).enable_all().build().context("cannot start threads")?;
+    runtime.block_on(run(arguments))
+}
+
+async fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    // Before the file is read: what is written after that is seen.
+    let seen = watch::stamp(&arguments.routes);
+    let routes = watch::read(&arguments.routes)?;
+    let listener = bind(arguments.listen).await?;
+    let admin_listener = bind(arguments.admin_listen).await?;
+    let tasks = routes.tasks.len();
+    let gateway = Gateway::new(routes, Settings { access_log: arguments.access_log, ..Settings::default() });
+    watch::follow(&gateway, arguments.routes.clone(), seen).context("cannot start the thread that reads routes")?;
+    let (listen, admin) = (listener.local_addr()?, admin_listener.local_addr()?);
+    tracing::info!(%listen, %admin, tasks, "ready");
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = {
+        let gateway = gateway.clone();
+        let delay = arguments.drain_delay;
+        async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::info!(?delay, "stops");
+            gateway.stop();
+            tokio::time::sleep(delay).await;
+        }
+    };
+    let limits = ConnectionLimits::default();
+    let admin = serve(admin_listener, Admin(gateway.clone()), limits, std::future::pending(), Duration::ZERO);
+    let cut = tokio::select! {
+        cut = serve(listener, Front::new(gateway), limits, stop, arguments.grace) => cut,
+        _ = admin => 0,
+    };
+    if cut > 0 {
+        tracing::warn!(cut, grace = ?arguments.grace, "connections had not finished");
+    }
+    Ok(())
+}

@@ -1,0 +1,17 @@
+//! The gateway in front of servers on real sockets: what it passes on, what it refuses, and what it does when servers
+//! fail.
+
+#![allow(clippy::unwrap_used)]
+
+mod deadlines;
+mod fallback;
+mod isolation;
+mod limits;
+mod own;
+mod process;
+mod reload;
+mod resilience;
+mod routing;
+mod server;
+mod shares;
+mod world;
