@@ -25,6 +25,7 @@ generate: ## Files that are made from code: JSON Schemas of the pipeline and the
 	UNIMODEL_WRITE_SCHEMA=1 $(CARGO) test -p unimodel-trainer --test labels schema
 	UNIMODEL_WRITE_SCHEMA=1 $(CARGO) test -p unimodel-gateway --test routes schema
 	UNIMODEL_WRITE_CONTRACT=1 $(CARGO) test -p unimodel-protocol --test compatibility
+	UNIMODEL_WRITE_CRD=1 $(CARGO) test -p unimodel-crds --test definition the_file
 
 bench: ## Ratios measured in one run each; see docs/benchmarks
 	$(CARGO) bench -p unimodel-model --bench store
