@@ -17,7 +17,7 @@ mod versions;
 /// What the program can do.
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Check a pipeline file, and its SQL against the sources
+    /// Check a pipeline file and its SQL against the sources, or a UnifiedModel
     Validate(validate::Args),
     /// Make the label tables that training reads
     Labels(labels::Args),

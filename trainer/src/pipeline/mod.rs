@@ -2,8 +2,9 @@
 
 mod check;
 mod load;
-pub mod positions;
 mod types;
+
+pub use unimodel_protocol::positions;
 
 pub use load::{LoadedPipeline, PipelineError, Problem, json_schema};
 pub use types::*;

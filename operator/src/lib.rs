@@ -1,0 +1,18 @@
+//! The core of what hosts a [`UnifiedModel`](unimodel_crds::UnifiedModel): pure functions from what is observed to what
+//! is to be done. One machine and a cluster differ in the shell around it, which observes, starts servers and calls them.
+//!
+//! A shell makes a [`Snapshot`], asks [`plan`], and does what the [`Plan`] says: start, change and stop servers
+//! ([`Workload`]), call their control ports ([`Call`]), write the gateway's routes ([`Route`]) and the status. Then it
+//! does so again. Nothing is remembered between two rounds but the status, so a shell may end at any point.
+
+mod conditions;
+mod plan;
+mod refresh;
+pub mod roll;
+mod snapshot;
+mod status;
+
+pub use conditions::{ready_reason, set_condition};
+pub use plan::{Plan, Route, Share, Start, Workload, plan, server_config};
+pub use refresh::{Call, Operation, Step, Watch, step};
+pub use snapshot::{Answer, Facts, Held, Phase, Replica, Snapshot, Trouble};
