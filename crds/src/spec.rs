@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use crate::status::UnifiedModelStatus;
 
 /// One model, and the tasks that it answers, each in the environment that suits it.
+// Clippy takes the columns' members for those of one attribute.
+#[allow(clippy::duplicated_attributes)]
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "unimodel.dev",
