@@ -53,7 +53,7 @@ impl Run<'_> {
         let mut singles = BTreeMap::new();
         if self.compare && self.pipeline.tasks.len() > 1 {
             for task in &self.pipeline.tasks {
-                let alone = self.pipeline.alone(task);
+                let alone = Pipeline { tasks: vec![task.clone()], ..self.pipeline.clone() };
                 singles.insert(task.name.clone(), self.train(&alone, &task.name, None, &catalogue, on_step)?);
             }
         }

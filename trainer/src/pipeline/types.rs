@@ -198,16 +198,6 @@ impl Default for Loss {
     }
 }
 
-impl Pipeline {
-    /// The same with that task alone. It sees as many of its requests as it does beside the others: what differs is the
-    /// others, and not how long it is trained.
-    pub fn alone(&self, task: &Task) -> Self {
-        let share = task.weight / self.tasks.iter().map(|task| task.weight).sum::<f64>();
-        let batch = ((self.training.batch as f64 * share).round() as usize).max(1);
-        Self { tasks: vec![task.clone()], training: Training { batch, ..self.training.clone() }, ..self.clone() }
-    }
-}
-
 /// Soft targets: a row's target is its own item and, with falling weight, the items of the rows that follow it in its
 /// sequence.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
