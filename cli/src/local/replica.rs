@@ -22,6 +22,9 @@ const GRACE: &str = "5s";
 /// A server that answered for so long has recovered from what made it end before.
 const STEADY: Duration = Duration::from_secs(60);
 
+/// A server that has not said anything for so long is not counted on.
+const SILENCE: Duration = Duration::from_secs(10);
+
 /// A server.
 pub struct Server {
     /// Its name.
@@ -41,6 +44,8 @@ pub struct Server {
     next: Instant,
     trouble: Option<Trouble>,
     answer: Option<Answer>,
+    /// When it last answered.
+    heard: Instant,
     written: Option<Value>,
 }
 
@@ -60,6 +65,7 @@ impl Server {
             next: Instant::now(),
             trouble: None,
             answer: None,
+            heard: Instant::now(),
             written: None,
         }
     }
@@ -145,7 +151,11 @@ impl Server {
         if answer.as_ref().is_some_and(|answer| answer.active.is_some()) {
             self.trouble = None;
         }
-        self.answer = answer;
+        // A process that lives and is late with an answer has not gone: the gateway sees for itself what fails.
+        if answer.is_some() || self.child.is_none() || self.heard.elapsed() > SILENCE {
+            self.answer = answer;
+            self.heard = Instant::now();
+        }
     }
 
     /// A client of its control port.
