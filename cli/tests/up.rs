@@ -325,13 +325,16 @@ fn nothing_outlives_a_host_that_is_killed() {
 fn a_task_that_cannot_start_says_why_and_harms_no_other() {
     // This release has no build for GPUs: such a server ends at once.
     let object = TASKS.replace("{name: wide, resources", "{name: gpu, device: Cuda, resources")
-        + "  - {name: gpu, head: search, hardwareClass: gpu, fallback: [{task: cheap}]}\n";
+        + "  - {name: gpu, head: search, hardwareClass: gpu, fallback: [{task: cheap}]}\n  - {name: odd, head: search, context: {required: [nonsense]}}\n";
     let mut up = Up::new(&object);
     up.start();
     let status = up
         .wait("crash looping", |status| reason(status, "gpu") == "CrashLoop" && reason(status, "search") == "Serving");
     let message = task(&status, "gpu")["conditions"][0]["message"].to_string();
     assert!(message.contains("ended with status 1") && message.contains("cuda"), "{message}");
+    // An element that the version lacks is that task's fault alone.
+    let status = up.wait("told", |status| !["Starting", "Serving", ""].contains(&&*reason(status, "odd")));
+    assert!(task(&status, "odd")["conditions"][0]["message"].to_string().contains("nonsense"), "{status:#}");
     let answer = up.rank("gpu").unwrap();
     assert_eq!(answer["fallback"]["task"], "cheap", "{answer}");
     assert_eq!(up.rank("search").unwrap()["fallback"], Value::Null);

@@ -103,7 +103,7 @@ fn trouble<'a>(task: &Task, replica: &'a Replica) -> Option<(&'a str, Trouble)> 
         return replica.trouble.clone().map(|trouble| (name, trouble));
     };
     if let Some(problem) = &answer.problem {
-        let reason = if problem.contains("head") { "HeadMissing" } else { "TaskUnusable" };
+        let reason = if problem.contains("has no head") { "HeadMissing" } else { "TaskUnusable" };
         return Some((name, Trouble::new(reason, problem.clone())));
     }
     let failed = answer.held.iter().find_map(|held| match &held.phase {

@@ -3,6 +3,7 @@
 use std::fs::{self, File, TryLockError};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
@@ -98,7 +99,15 @@ impl Place {
             fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         }
         let lock = File::create(self.path("lock"))?;
-        match lock.try_lock() {
+        // Whoever asks whether it is taken holds it for a moment.
+        let held = (0..10).find_map(|_| match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                std::thread::sleep(Duration::from_millis(20));
+                None
+            }
+            other => Some(other),
+        });
+        match held.unwrap_or(Err(TryLockError::WouldBlock)) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let what = self

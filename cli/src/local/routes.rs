@@ -14,17 +14,21 @@ pub fn document(routes: &[Route], versions: &Versions) -> anyhow::Result<Vec<u8>
         api_version: "unimodel.dev/v1alpha1".into(),
         kind: "Routes".into(),
         versions: names.into_iter().filter_map(|name| Some(versions.get(name)?.route.clone())).collect(),
-        tasks: routes.iter().map(task).collect(),
+        tasks: routes.iter().map(|route| task(route, versions)).collect(),
     };
     Ok(serde_json::to_vec_pretty(&document)?)
 }
 
-fn task(route: &Route) -> Task {
+fn task(route: &Route, versions: &Versions) -> Task {
+    let version = route.version.as_ref().and_then(|version| versions.get(version));
+    // An element that the version does not have makes its own task unusable, which its servers say. It must not make the
+    // whole file so.
+    let known = |element: &&String| version.is_none_or(|known| known.route.context.iter().any(|e| e.name == **element));
     Task {
         name: route.task.clone(),
         head: Some(route.head.clone()),
         version: route.version.clone(),
-        required: route.required.clone(),
+        required: route.required.iter().filter(known).cloned().collect(),
         max_candidates: route.max_candidates as usize,
         timeout: Timeout { default: Span(route.default_timeout), max: Span(route.max_timeout) },
         max_concurrency: route.max_concurrency as usize,
