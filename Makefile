@@ -11,7 +11,7 @@ build: ## Release programs in target/release/
 data: ## MovieLens-100K in ./data, with its digests checked
 	@scripts/fetch-movielens.sh
 
-demo: data build ## The main job on real input: train on four tasks, publish, promote, read the evaluation
+demo: data build ## The main job on real input: train on four tasks, publish, promote, evaluate, host, ask and change them
 	@scripts/demo.sh
 
 lint: ## Formatting and lints

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The main job on real input: one model of four tasks from MovieLens-100K, published, promoted and explained.
+# The main job on real input: one model of four tasks from MovieLens-100K, published, promoted, explained and hosted.
 set -eu
 cd "$(dirname "$0")/.."
 unimodel=target/release/unimodel
@@ -15,3 +15,6 @@ version=$(sed -n 's/^  "version": "\(.*\)",$/\1/p' target/demo/train.json)
 "$unimodel" advise --store "$store" --version "$version"
 "$unimodel" promote --store "$store" "$version" --channel stable
 "$unimodel" versions --store "$store"
+
+# The four tasks in their environments, asked, changed and broken while they serve.
+python3 scripts/demo-hosting.py

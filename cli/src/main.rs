@@ -4,6 +4,7 @@
 #![allow(unreachable_pub)]
 
 mod commands;
+mod local;
 mod output;
 mod store;
 
@@ -33,6 +34,11 @@ enum Program {
     Command(Command),
     /// Serve a version on this machine
     Serve(commands::serve::Args),
+    /// Host the tasks of a UnifiedModel on this machine, behind one gateway
+    Up(commands::up::Args),
+    /// Becomes a program that ends with `unimodel up`
+    #[command(hide = true)]
+    Child(local::process::ChildArgs),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +53,11 @@ fn main() -> ExitCode {
             run(command)
         }
         // It has a runtime and a log of its own.
+        Program::Up(args) => {
+            log_to_stderr(verbose);
+            commands::up::run(args)
+        }
+        Program::Child(args) => local::process::become_program(&args),
         Program::Serve(args) => commands::serve::run(args, verbose),
     };
     match result {

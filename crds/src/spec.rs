@@ -5,6 +5,8 @@
 
 // The derive makes copies of the types, as public as they are, that nothing outside can reach.
 #![allow(unreachable_pub)]
+// Two printer columns of one type are no duplicate.
+#![allow(clippy::duplicated_attributes)]
 
 use std::collections::BTreeMap;
 

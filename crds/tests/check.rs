@@ -74,6 +74,21 @@ fn the_smallest_object_has_defaults() {
 }
 
 #[test]
+fn the_sample_is_valid() {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/samples/movielens/unifiedmodel.yaml");
+    let model = check(&std::fs::read_to_string(&sample).unwrap(), &sample).unwrap().model;
+    assert_eq!(model.tasks.len(), 4);
+    let environments = |f: fn(&unimodel_crds::Task) -> String| {
+        let mut all: Vec<String> = model.tasks.iter().map(f).collect();
+        all.sort();
+        all.dedup();
+        all.len()
+    };
+    assert_eq!(environments(|task| format!("{:?}", task.refresh)), 4, "each has its own time");
+    assert_eq!(environments(|task| format!("{} {} {:?}", task.min_replicas, task.inference.workers, task.timeout)), 4);
+}
+
+#[test]
 fn what_is_written_is_what_is_read_again() {
     let object = read(FULL).unwrap().object;
     let again: UnifiedModel = serde_json::from_value(serde_json::to_value(&object).unwrap()).unwrap();

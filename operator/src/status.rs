@@ -59,7 +59,8 @@ fn task_status(snapshot: &Snapshot, task: &Task, step: &Step) -> TaskStatus {
     let ready = replicas.iter().filter(|replica| replica.ready()).count();
     let facts = step.active.as_ref().and_then(|version| snapshot.facts.get(version));
     let mut conditions = previous.map(|status| status.conditions.clone()).unwrap_or_default();
-    let value = task_ready(task, &replicas, ready);
+    let before = previous.and_then(|status| still(status, snapshot.generation));
+    let value = task_ready(task, &replicas, ready, before);
     set_condition(&mut conditions, "Ready", value, snapshot.generation, snapshot.now);
     TaskStatus {
         name: task.name.clone(),
@@ -75,7 +76,7 @@ fn task_status(snapshot: &Snapshot, task: &Task, step: &Step) -> TaskStatus {
 }
 
 /// Whether a task is as it was asked for, and if not what stands most in its way.
-fn task_ready(task: &Task, replicas: &[&Replica], ready: usize) -> Result<Trouble, Trouble> {
+fn task_ready(task: &Task, replicas: &[&Replica], ready: usize, before: Option<Trouble>) -> Result<Trouble, Trouble> {
     let wanted = task.min_replicas as usize;
     if ready >= wanted {
         return Ok(Trouble::new("Serving", format!("{ready} servers answer")));
@@ -84,8 +85,16 @@ fn task_ready(task: &Task, replicas: &[&Replica], ready: usize) -> Result<Troubl
     let trouble = replicas.iter().filter(|replica| !replica.ready()).find_map(|replica| trouble(task, replica));
     Err(match trouble {
         Some((name, trouble)) => Trouble::new(trouble.reason, format!("{count}; {name}: {}", trouble.message)),
-        None => Trouble::new("Starting", count),
+        // A server that tries again is no news until it has succeeded or failed otherwise.
+        None => before.filter(|_| !replicas.is_empty()).unwrap_or_else(|| Trouble::new("Starting", count)),
     })
+}
+
+/// What stood in a task's way at the last round, of the same object.
+fn still(status: &TaskStatus, generation: i64) -> Option<Trouble> {
+    let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready")?;
+    let same = ready.observed_generation == Some(generation) && ready.status == "False" && ready.reason != "Starting";
+    same.then(|| Trouble::new(ready.reason.clone(), ready.message.clone()))
 }
 
 fn trouble<'a>(task: &Task, replica: &'a Replica) -> Option<(&'a str, Trouble)> {
@@ -94,7 +103,7 @@ fn trouble<'a>(task: &Task, replica: &'a Replica) -> Option<(&'a str, Trouble)> 
         return replica.trouble.clone().map(|trouble| (name, trouble));
     };
     if let Some(problem) = &answer.problem {
-        let reason = if problem.contains("head") { "HeadMissing" } else { "TaskUnusable" };
+        let reason = if problem.contains("has no head") { "HeadMissing" } else { "TaskUnusable" };
         return Some((name, Trouble::new(reason, problem.clone())));
     }
     let failed = answer.held.iter().find_map(|held| match &held.phase {

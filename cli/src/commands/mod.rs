@@ -4,14 +4,19 @@
 mod advise;
 mod completions;
 mod data;
+mod down;
 mod evaluate;
 mod labels;
 mod promote;
 mod prune;
+mod rank;
+mod refresh;
 mod rollback;
 pub mod serve;
+mod status;
 mod train;
-mod validate;
+pub mod up;
+pub mod validate;
 mod versions;
 
 /// What the program can do.
@@ -37,6 +42,14 @@ pub enum Command {
     Rollback(rollback::Args),
     /// Delete old versions that no channel needs
     Prune(prune::Args),
+    /// Print what `unimodel up` hosts
+    Status(status::Args),
+    /// Ask a task that is up for a ranking
+    Rank(rank::Args),
+    /// Take the newest version in a task that is up
+    Refresh(refresh::Args),
+    /// End what `unimodel up` hosts
+    Down(down::Args),
     /// Print the completion script of a shell
     Completions(completions::Args),
 }
@@ -55,6 +68,10 @@ impl Command {
             Self::Promote(args) => promote::run(args).await,
             Self::Rollback(args) => rollback::run(args).await,
             Self::Prune(args) => prune::run(args).await,
+            Self::Status(args) => status::run(args).await,
+            Self::Rank(args) => rank::run(args).await,
+            Self::Refresh(args) => refresh::run(args).await,
+            Self::Down(args) => down::run(&args),
             Self::Completions(args) => completions::run(args),
         }
     }

@@ -104,7 +104,11 @@ fn a_task_says_what_stands_in_its_way() {
     assert_eq!(says(&world).0, "HeadMissing");
     world.servers[index].answer = Some(failed("GoldenMismatch"));
     assert_eq!(says(&world).0, "GoldenMismatch");
+    // While it tries again, that is still so.
+    world.status = plan(&world.snapshot()).status;
     world.servers[index].answer = Some(Answer::default());
+    assert_eq!(says(&world).0, "GoldenMismatch");
+    world.status = plan(&World::new(SEARCH).snapshot()).status;
     assert_eq!(says(&world).0, "Starting");
 }
 
