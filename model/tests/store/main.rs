@@ -8,3 +8,4 @@ mod failures;
 mod killed;
 mod round_trip;
 mod web;
+mod web_server;

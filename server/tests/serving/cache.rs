@@ -6,8 +6,9 @@ use std::path::Path;
 use unimodel_protocol::control::v1;
 
 use crate::process::{Server, Setup};
-use crate::store::{Versions, Web};
+use crate::store::Versions;
 use crate::tls::{Control, ControlFiles};
+use crate::web_server::Web;
 
 /// The versions that are cached.
 fn cached(cache: &Path) -> BTreeSet<String> {
@@ -32,7 +33,7 @@ async fn change_to(server: &Server, control: &mut Control, version: &str) {
 async fn servers_that_share_a_cache_keep_what_either_needs_and_no_more() {
     let (store, first) = Versions::with_one().await;
     let [second, third, fourth] = [store.publish(2).await, store.publish(3).await, store.publish(4).await];
-    let web = Web::serve(&store).await;
+    let web = Web::serve(store.root()).await;
     let shared = tempfile::tempdir().unwrap();
     let files = ControlFiles::new();
     let setup = || Setup { more: format!("cacheDirectory: {}", shared.path().display()), ..Setup::new(&web.url) };
@@ -63,7 +64,7 @@ async fn servers_that_share_a_cache_keep_what_either_needs_and_no_more() {
 #[tokio::test]
 async fn a_restart_while_the_store_is_away_starts_from_the_verified_copy() {
     let (store, version) = Versions::with_one().await;
-    let web = Web::serve(&store).await;
+    let web = Web::serve(store.root()).await;
     let shared = tempfile::tempdir().unwrap();
     let setup = || Setup {
         start: format!("version: {version}"),
@@ -84,7 +85,7 @@ async fn a_restart_while_the_store_is_away_starts_from_the_verified_copy() {
 #[tokio::test]
 async fn a_damaged_copy_is_fetched_again() {
     let (store, version) = Versions::with_one().await;
-    let web = Web::serve(&store).await;
+    let web = Web::serve(store.root()).await;
     let shared = tempfile::tempdir().unwrap();
     let setup = || Setup { more: format!("cacheDirectory: {}", shared.path().display()), ..Setup::new(&web.url) };
     let mut server = Server::ready(setup()).await;
@@ -103,7 +104,7 @@ async fn a_damaged_copy_is_fetched_again() {
 async fn a_cache_that_cannot_be_written_to_is_said_and_what_is_served_stays() {
     let (store, first) = Versions::with_one().await;
     let second = store.publish(2).await;
-    let web = Web::serve(&store).await;
+    let web = Web::serve(store.root()).await;
     let files = ControlFiles::new();
     let (server, mut control) = files.serve(Setup::new(&web.url)).await;
     server.logged("active").await;

@@ -15,6 +15,8 @@ mod stop;
 mod store;
 mod tls;
 mod traces;
+#[path = "../../../model/tests/store/web_server.rs"]
+mod web_server;
 #[allow(dead_code)]
 #[path = "../compute_engine/world.rs"]
 mod world;
