@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Toleration;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::Serialize;
 use serde_json::Value;
+use unimodel_protocol::duration;
 
 use crate::CPU_CLASS;
 use crate::schedule::Schedule;
@@ -327,8 +327,7 @@ fn count(value: i32) -> u32 {
 }
 
 fn parse_duration(text: &str) -> Option<Duration> {
-    let duration: SignedDuration = text.parse().ok()?;
-    Duration::try_from(duration).ok().filter(|duration| !duration.is_zero())
+    duration::parse(text).ok().filter(|duration| !duration.is_zero())
 }
 
 /// A share of the jitter: of one task always the same, of another another.

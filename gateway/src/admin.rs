@@ -7,6 +7,7 @@ use std::time::Instant;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
+use unimodel_protocol::duration;
 
 use crate::backend::Link;
 use crate::body::{self, Body};
@@ -15,7 +16,6 @@ use crate::gateway::Gateway;
 use crate::metrics;
 use crate::pool::Pool;
 use crate::table::{Split, Task};
-use crate::timeout;
 
 /// Everything that the admin port answers.
 #[derive(Clone)]
@@ -83,8 +83,8 @@ fn of_task(task: &Task, now: Instant) -> Value {
         "inFlight": limiter.in_flight(),
         "maxConcurrency": limiter.limit(),
         "queued": limiter.waiting(),
-        "p50": task.state.quantile(0.5).map(timeout::print),
-        "p95": task.state.quantile(0.95).map(timeout::print),
+        "p50": task.state.quantile(0.5).map(duration::print),
+        "p95": task.state.quantile(0.95).map(duration::print),
         "endpoints": of_pool(&task.pool, now),
         "canary": split(&task.canary),
         "mirror": split(&task.mirror),
@@ -98,7 +98,7 @@ fn of_pool(pool: &Pool, now: Instant) -> Vec<Value> {
             "address": &**endpoint.backend.address(),
             "weight": weight,
             "state": endpoint.state(now),
-            "latency": timeout::print(latency),
+            "latency": duration::print(latency),
             "inFlight": in_flight,
         })
     };

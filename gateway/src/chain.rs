@@ -10,7 +10,7 @@ use crate::gateway::Gateway;
 use crate::metrics::Protocol;
 use crate::relay::{self, Turn};
 use crate::table::Task;
-use crate::timeout::Deadline;
+use crate::timeout::{self, Deadline};
 
 /// A request whose task is known.
 pub struct Call {
@@ -44,7 +44,7 @@ pub async fn answer(gateway: &Gateway, call: &Call) -> Result<Answer, GatewayErr
         relay::mirror(task, &call.outgoing, call.deadline.timeout);
     }
     let chain = &task.facts.fallback;
-    let turn = |is_last, canary| Turn { until: call.deadline.turn(Instant::now(), is_last), is_last, canary };
+    let turn = |is_last, canary| Turn { until: timeout::turn(call.deadline, Instant::now(), is_last), is_last, canary };
     let failure = match relay::rank(task, &call.outgoing, turn(chain.is_empty(), canary)).await {
         Ok(answer) => return Ok(answer),
         Err(failure) => failure,
@@ -80,7 +80,7 @@ pub fn give_up(call: &Call, failure: Failure) -> Result<Answer, GatewayError> {
     }
     Err(match kind {
         FailureKind::Overloaded => GatewayError::Overloaded { reason, retry_after: call.task.state.retry_after() },
-        FailureKind::DeadlineExceeded => call.deadline.exceeded(),
+        FailureKind::DeadlineExceeded => GatewayError::DeadlineExceeded { timeout: call.deadline.timeout },
         FailureKind::Connect | FailureKind::NotReady => GatewayError::NotReady { reason },
         FailureKind::Closing | FailureKind::RefusedStream | FailureKind::ConnectionLost => {
             GatewayError::NotReady { reason: format!("an endpoint of `{}` went away: {reason}", call.task.name) }

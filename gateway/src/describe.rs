@@ -5,14 +5,15 @@ use std::time::Instant;
 
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
+use unimodel_protocol::duration;
 use unimodel_protocol::inference as pb;
+use unimodel_transport::statistics;
 
 use crate::address::Own;
 use crate::body::{self, Body};
 use crate::error::GatewayError;
 use crate::gateway::Gateway;
 use crate::table::{Table, Task};
-use crate::timeout;
 
 /// Name of the server and of its platform.
 const NAME: &str = "unimodel";
@@ -40,9 +41,9 @@ pub fn respond(gateway: &Gateway, asked: &Own<'_>) -> Result<Response<Body>, Gat
             return Ok(body::json(status, &json!({ "ready": ready })));
         }
         Own::Statistics(None) => {
-            json!({ "model_stats": table.tasks().iter().map(|task| print(statistics(task))).collect::<Vec<_>>() })
+            json!({ "model_stats": table.tasks().iter().map(|task| statistics::print(of(task))).collect::<Vec<_>>() })
         }
-        Own::Statistics(Some(name)) => json!({ "model_stats": [print(statistics(known(&table, name)?))] }),
+        Own::Statistics(Some(name)) => json!({ "model_stats": [statistics::print(of(known(&table, name)?))] }),
         Own::Index { ready_only } => Value::Array(
             index(&table, *ready_only)
                 .into_iter()
@@ -89,8 +90,8 @@ fn describe(task: &Task) -> Value {
         }),
         "maxCandidates": facts.max_candidates,
         "timeout": {
-            "default": timeout::print(task.timeout.default),
-            "max": timeout::print(task.timeout.max),
+            "default": duration::print(task.timeout.default),
+            "max": duration::print(task.timeout.max),
         },
     })
 }
@@ -107,8 +108,8 @@ fn resolve(task: &Task) -> Value {
             "state": endpoint.state(now),
         })).collect::<Vec<_>>(),
         "timeout": {
-            "default": timeout::print(task.timeout.default),
-            "max": timeout::print(task.timeout.max),
+            "default": duration::print(task.timeout.default),
+            "max": duration::print(task.timeout.max),
         },
     })
 }
@@ -136,8 +137,8 @@ pub fn encoded(gateway: &Gateway, method: &str, request: &[u8]) -> Result<Vec<u8
         "ModelStatistics" => {
             let asked = pb::ModelStatisticsRequest::decode(request).map_err(invalid)?;
             let model_stats = match asked.name.as_str() {
-                "" => table.tasks().iter().map(|task| statistics(task)).collect(),
-                name => vec![statistics(known(&table, name)?)],
+                "" => table.tasks().iter().map(|task| of(task)).collect(),
+                name => vec![of(known(&table, name)?)],
             };
             pb::ModelStatisticsResponse { model_stats }.encode_to_vec()
         }
@@ -166,7 +167,7 @@ fn index(table: &Table, ready_only: bool) -> Vec<pb::repository_index_response::
 }
 
 /// What has been answered through this gateway. Times within servers are the servers' own to tell.
-fn statistics(task: &Task) -> pb::ModelStatistics {
+fn of(task: &Task) -> pb::ModelStatistics {
     let metrics = &task.state.metrics;
     let [success, failure] = metrics.answered();
     let duration =
@@ -189,30 +190,4 @@ fn statistics(task: &Task) -> pb::ModelStatistics {
             cache_miss: none,
         }),
     }
-}
-
-fn print(statistics: pb::ModelStatistics) -> Value {
-    let all = statistics.inference_stats.unwrap_or_default();
-    let duration = |d: Option<pb::StatisticDuration>| {
-        let d = d.unwrap_or_default();
-        json!({ "count": d.count, "ns": d.ns })
-    };
-    json!({
-        "name": statistics.name,
-        "version": statistics.version,
-        "last_inference": statistics.last_inference,
-        "inference_count": statistics.inference_count,
-        "execution_count": statistics.execution_count,
-        "inference_stats": {
-            "success": duration(all.success),
-            "fail": duration(all.fail),
-            "queue": duration(all.queue),
-            "compute_input": duration(all.compute_input),
-            "compute_infer": duration(all.compute_infer),
-            "compute_output": duration(all.compute_output),
-            "cache_hit": duration(all.cache_hit),
-            "cache_miss": duration(all.cache_miss),
-        },
-        "batch_stats": [],
-    })
 }

@@ -1,22 +1,17 @@
 //! Why the gateway itself gives no ranking: problem documents and gRPC statuses in the form of a model server's
 //! (`docs/api.md`, "Errors").
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::{Map, Value, json};
-use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt};
+use tonic::Code;
+use unimodel_protocol::duration;
+use unimodel_transport::problem::{self, Kind, Problem, cut};
+use unimodel_transport::timeout::InvalidTimeout;
 
 use crate::body::Body;
-use crate::timeout;
-
-/// Where problem types begin. They are names: nothing needs to answer there.
-const PROBLEM_TYPES: &str = "https://unimodel.dev/problems/";
-/// The domain of every `google.rpc.ErrorInfo`.
-const DOMAIN: &str = "unimodel.dev";
 
 /// Why the gateway itself gives no ranking.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -123,17 +118,10 @@ pub enum GatewayError {
     },
 }
 
-/// What callers of all protocols see of a reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kind {
-    /// Last segment of the problem type; also the reason in metrics.
-    pub name: &'static str,
-    /// Title of the problem document.
-    pub title: &'static str,
-    /// HTTP status.
-    pub status: StatusCode,
-    /// gRPC code.
-    pub code: Code,
+impl From<InvalidTimeout> for GatewayError {
+    fn from(InvalidTimeout { value, problem }: InvalidTimeout) -> Self {
+        Self::InvalidTimeout { value, problem }
+    }
 }
 
 /// The form that an answer of the gateway's own takes.
@@ -151,35 +139,22 @@ impl GatewayError {
     /// How callers see this.
     pub fn kind(&self) -> Kind {
         use StatusCode as S;
-        let (name, title, status, code) = match self {
-            Self::UnknownTask { .. } => ("unknown-task", "Unknown task", S::NOT_FOUND, Code::NotFound),
-            Self::MissingTask { .. } => ("missing-task", "No task", S::BAD_REQUEST, Code::InvalidArgument),
-            Self::ConflictingTask { .. } => {
-                ("conflicting-task", "Two different tasks", S::BAD_REQUEST, Code::InvalidArgument)
-            }
-            Self::InvalidTimeout { .. } => {
-                ("invalid-timeout", "Invalid timeout", S::BAD_REQUEST, Code::InvalidArgument)
-            }
-            Self::InvalidBody { .. } => ("invalid-body", "Invalid body", S::BAD_REQUEST, Code::InvalidArgument),
-            Self::UnsupportedEncoding { .. } => {
-                ("unsupported-encoding", "Compressed body", S::UNSUPPORTED_MEDIA_TYPE, Code::Unimplemented)
-            }
-            Self::NoResource { .. } => ("no-resource", "No such resource", S::NOT_FOUND, Code::Unimplemented),
-            Self::MethodNotAllowed { .. } => {
-                ("method-not-allowed", "Method not allowed", S::METHOD_NOT_ALLOWED, Code::Unimplemented)
-            }
-            Self::BodyTooLarge { .. } => {
-                ("body-too-large", "Body too large", S::PAYLOAD_TOO_LARGE, Code::ResourceExhausted)
-            }
-            Self::SlowBody { .. } => ("slow-body", "Body too slow", S::REQUEST_TIMEOUT, Code::DeadlineExceeded),
-            Self::DeadlineExceeded { .. } => {
-                ("deadline-exceeded", "Deadline exceeded", S::GATEWAY_TIMEOUT, Code::DeadlineExceeded)
-            }
-            Self::Overloaded { .. } => ("overloaded", "Overloaded", S::TOO_MANY_REQUESTS, Code::ResourceExhausted),
-            Self::NotReady { .. } => ("not-ready", "Not ready", S::SERVICE_UNAVAILABLE, Code::Unavailable),
-            Self::BadGateway { .. } => ("bad-gateway", "Bad gateway", S::BAD_GATEWAY, Code::Internal),
-        };
-        Kind { name, title, status, code }
+        match self {
+            Self::UnknownTask { .. } => problem::UNKNOWN_TASK,
+            Self::MissingTask { .. } => problem::MISSING_TASK,
+            Self::ConflictingTask { .. } => problem::CONFLICTING_TASK,
+            Self::InvalidTimeout { .. } => problem::INVALID_TIMEOUT,
+            Self::InvalidBody { .. } => problem::INVALID_BODY,
+            Self::UnsupportedEncoding { .. } => problem::UNSUPPORTED_ENCODING,
+            Self::NoResource { .. } => problem::NO_RESOURCE,
+            Self::MethodNotAllowed { .. } => problem::METHOD_NOT_ALLOWED,
+            Self::BodyTooLarge { .. } => problem::BODY_TOO_LARGE,
+            Self::SlowBody { .. } => problem::SLOW_BODY,
+            Self::DeadlineExceeded { .. } => problem::DEADLINE_EXCEEDED,
+            Self::Overloaded { .. } => problem::OVERLOADED,
+            Self::NotReady { .. } => problem::NOT_READY,
+            Self::BadGateway { .. } => Kind::new("bad-gateway", "Bad gateway", S::BAD_GATEWAY, Code::Internal),
+        }
     }
 
     /// The error of a body that is not JSON or not a request.
@@ -190,34 +165,24 @@ impl GatewayError {
     /// The response that says it.
     pub fn response(&self, form: Form) -> Response<Body> {
         match form {
-            Form::Grpc => self.grpc().into_http(),
+            Form::Grpc => self.problem().status().into_http(),
             Form::Rest => self.document(false, "application/problem+json"),
             Form::InferenceRest => self.document(true, "application/json"),
         }
     }
 
     fn document(&self, with_error: bool, content_type: &'static str) -> Response<Body> {
-        let kind = self.kind();
-        let mut document = json!({
-            "type": format!("{PROBLEM_TYPES}{}", kind.name),
-            "title": kind.title,
-            "status": kind.status.as_u16(),
-            "detail": self.detail(),
-        });
-        if let Some(document) = document.as_object_mut() {
-            document.extend(self.members());
-            if with_error {
-                document.insert("error".into(), json!(self.detail()));
-            }
+        let problem = self.problem();
+        let mut document = problem.document();
+        if with_error {
+            document.insert("error".into(), json!(problem.detail));
         }
-        let mut response = Response::new(Body::from(document.to_string()));
-        *response.status_mut() = kind.status;
+        let mut response = Response::new(Body::from(Value::Object(document).to_string()));
+        *response.status_mut() = problem.kind.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        if let Some(after) = self.retry_after() {
-            // The header takes whole seconds; the member says it exactly.
-            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        if let Some(after) = problem.retry_after_header() {
+            headers.insert(RETRY_AFTER, after);
         }
         if let Self::MethodNotAllowed { allow, .. } = self {
             headers.insert(http::header::ALLOW, HeaderValue::from_static(allow));
@@ -225,21 +190,9 @@ impl GatewayError {
         response
     }
 
-    /// `ErrorInfo` always, with the members of the problem document as metadata; `BadRequest` where a field is wrong;
-    /// `RetryInfo` where trying again helps.
-    fn grpc(&self) -> Status {
-        let kind = self.kind();
-        let detail = self.detail();
-        let reason = kind.name.replace('-', "_").to_uppercase();
-        let metadata: HashMap<String, String> = self.members().into_iter().map(|(k, v)| (k, plain(&v))).collect();
-        let mut details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
-        if kind.code == Code::InvalidArgument {
-            details.add_bad_request_violation(self.field(), detail.clone());
-        }
-        if let Some(after) = self.retry_after() {
-            details.set_retry_info(Some(after));
-        }
-        Status::with_error_details(kind.code, detail, details)
+    fn problem(&self) -> Problem {
+        let (kind, detail, field) = (self.kind(), self.detail(), self.field().map(str::to_owned));
+        Problem { kind, detail, field, members: self.members(), retry_after: self.retry_after() }
     }
 
     /// The sentence for people. What callers gave is cut where it is long: an error fits a header of gRPC.
@@ -247,11 +200,11 @@ impl GatewayError {
         cut(self.to_string(), 1000)
     }
 
-    fn field(&self) -> &'static str {
+    fn field(&self) -> Option<&'static str> {
         match self {
-            Self::UnknownTask { .. } | Self::MissingTask { .. } | Self::ConflictingTask { .. } => "task",
-            Self::InvalidTimeout { .. } => "timeout",
-            _ => "",
+            Self::UnknownTask { .. } | Self::MissingTask { .. } | Self::ConflictingTask { .. } => Some("task"),
+            Self::InvalidTimeout { .. } => Some("timeout"),
+            _ => None,
         }
     }
 
@@ -268,9 +221,9 @@ impl GatewayError {
             Self::UnsupportedEncoding { encoding } => json!({ "encoding": cut(encoding.clone(), 200) }),
             Self::BodyTooLarge { max } => json!({ "max": max }),
             Self::SlowBody { timeout } | Self::DeadlineExceeded { timeout } => {
-                json!({ "timeout": timeout::print(*timeout) })
+                json!({ "timeout": duration::print(*timeout) })
             }
-            Self::Overloaded { retry_after, .. } => json!({ "retryAfter": timeout::print(*retry_after) }),
+            Self::Overloaded { retry_after, .. } => json!({ "retryAfter": duration::print(*retry_after) }),
             Self::InvalidBody { position: None, .. }
             | Self::NoResource { .. }
             | Self::MethodNotAllowed { .. }
@@ -304,22 +257,5 @@ fn list(names: &[String]) -> String {
         0 => "none".into(),
         count if count > NAMES => format!("{} and {} more", some(names).join(", "), count - NAMES),
         _ => names.join(", "),
-    }
-}
-
-fn cut(mut text: String, most: usize) -> String {
-    if text.len() > most {
-        let end = (0..=most).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
-        text.truncate(end);
-        text.push('…');
-    }
-    text
-}
-
-fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Array(list) => list.iter().map(plain).collect::<Vec<_>>().join(", "),
-        value => value.to_string(),
     }
 }

@@ -231,9 +231,9 @@ async fn ranked(
         }
         (None, None) => return Err(GatewayError::MissingTask { known: gateway.table().names() }),
     };
-    let deadline = Deadline::new(observed.received, [asked, peeked.timeout], task.timeout);
+    let deadline = Deadline::new(observed.received, asked.into_iter().chain([peeked.timeout]), task.timeout);
     if deadline.at <= Instant::now() {
-        return Err(deadline.exceeded());
+        return Err(GatewayError::DeadlineExceeded { timeout: deadline.timeout });
     }
     let mut path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     if by_header && protocol == Protocol::Rest {
@@ -299,7 +299,7 @@ async fn describe_task(
             .ok_or_else(|| GatewayError::MissingTask { known: gateway.table().names() })?,
     };
     let task = describe::known(&gateway.table(), &name)?.clone();
-    let deadline = Deadline::new(received, [asked, None], task.timeout);
+    let deadline = Deadline::new(received, asked, task.timeout);
     let outgoing = Outgoing {
         method: parts.method,
         path: parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")),

@@ -1,7 +1,9 @@
 //! The wire contracts of unimodel: ranking, control, and Open Inference Protocol v2. `README.md` says what may change.
-//! What all files that people write have in common, the place of a mistake, is here too ([`positions`]).
+//! What all files that people write have in common, durations and the place of a mistake, is here too ([`duration`],
+//! [`positions`]).
 
 pub mod codec;
+pub mod duration;
 mod ids;
 pub mod positions;
 mod rank;

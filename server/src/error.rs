@@ -6,8 +6,9 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 use tonic::Code;
 use unimodel_model::features::ContextError;
-
-use crate::timeout;
+use unimodel_protocol::duration;
+use unimodel_transport::problem::{self, Kind, Problem, cut};
+use unimodel_transport::timeout::InvalidTimeout;
 
 /// Why a request gets no ranking.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -194,21 +195,11 @@ pub enum RankError {
     },
 }
 
-/// What callers of all protocols see of a reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kind {
-    /// Last segment of the problem type; also the reason in metrics.
-    pub name: &'static str,
-    /// Title of the problem document.
-    pub title: &'static str,
-    /// HTTP status.
-    pub status: StatusCode,
-    /// gRPC code.
-    pub code: Code,
+impl From<InvalidTimeout> for RankError {
+    fn from(InvalidTimeout { value, problem }: InvalidTimeout) -> Self {
+        Self::InvalidTimeout { value, problem }
+    }
 }
-
-/// Where problem types begin. They are names: nothing needs to answer there.
-pub const PROBLEM_TYPES: &str = "https://unimodel.dev/problems/";
 
 impl RankError {
     /// A body that is not what the protocol takes, where no line is known.
@@ -220,66 +211,70 @@ impl RankError {
     pub fn kind(&self) -> Kind {
         use ContextError as C;
         use StatusCode as S;
-        let (name, title, status, code) = match self {
-            Self::UnknownTask { .. } => ("unknown-task", "Unknown task", S::NOT_FOUND, Code::NotFound),
-            Self::MissingTask { .. } => ("missing-task", "No task", S::BAD_REQUEST, Code::InvalidArgument),
-            Self::ConflictingTask { .. } => {
-                ("conflicting-task", "Two different tasks", S::BAD_REQUEST, Code::InvalidArgument)
-            }
+        match self {
+            Self::UnknownTask { .. } => problem::UNKNOWN_TASK,
+            Self::MissingTask { .. } => problem::MISSING_TASK,
+            Self::ConflictingTask { .. } => problem::CONFLICTING_TASK,
             Self::Context(C::UnknownElement { .. }) => {
-                ("unknown-element", "Unknown context element", S::BAD_REQUEST, Code::InvalidArgument)
+                Kind::new("unknown-element", "Unknown context element", S::BAD_REQUEST, Code::InvalidArgument)
             }
             Self::Context(C::WrongType { .. }) => {
-                ("wrong-type", "Context element of the wrong type", S::BAD_REQUEST, Code::InvalidArgument)
+                Kind::new("wrong-type", "Context element of the wrong type", S::BAD_REQUEST, Code::InvalidArgument)
             }
             Self::Context(C::NotFinite { .. }) => {
-                ("not-finite", "Number that is not finite", S::BAD_REQUEST, Code::InvalidArgument)
+                Kind::new("not-finite", "Number that is not finite", S::BAD_REQUEST, Code::InvalidArgument)
             }
             Self::MissingElement { .. } => {
-                ("missing-element", "Required context element missing", S::BAD_REQUEST, Code::InvalidArgument)
+                Kind::new("missing-element", "Required context element missing", S::BAD_REQUEST, Code::InvalidArgument)
             }
-            Self::EmptyCandidates => ("empty-candidates", "No candidates", S::BAD_REQUEST, Code::InvalidArgument),
-            Self::ConflictingCandidates { .. } => {
-                ("conflicting-candidates", "Several kinds of candidates", S::BAD_REQUEST, Code::InvalidArgument)
+            Self::EmptyCandidates => {
+                Kind::new("empty-candidates", "No candidates", S::BAD_REQUEST, Code::InvalidArgument)
             }
+            Self::ConflictingCandidates { .. } => Kind::new(
+                "conflicting-candidates",
+                "Several kinds of candidates",
+                S::BAD_REQUEST,
+                Code::InvalidArgument,
+            ),
             Self::TooManyCandidates { .. } => {
-                ("too-many-candidates", "Too many candidates", S::BAD_REQUEST, Code::InvalidArgument)
+                Kind::new("too-many-candidates", "Too many candidates", S::BAD_REQUEST, Code::InvalidArgument)
             }
             Self::DuplicateCandidate { .. } => {
-                ("duplicate-candidate", "Candidate given twice", S::BAD_REQUEST, Code::InvalidArgument)
+                Kind::new("duplicate-candidate", "Candidate given twice", S::BAD_REQUEST, Code::InvalidArgument)
             }
             Self::UnknownAttribute { .. } => {
-                ("unknown-attribute", "Unknown item attribute", S::BAD_REQUEST, Code::InvalidArgument)
+                Kind::new("unknown-attribute", "Unknown item attribute", S::BAD_REQUEST, Code::InvalidArgument)
             }
             Self::AttributeType { .. } => {
-                ("attribute-type", "Item attribute of the wrong type", S::BAD_REQUEST, Code::InvalidArgument)
+                Kind::new("attribute-type", "Item attribute of the wrong type", S::BAD_REQUEST, Code::InvalidArgument)
             }
-            Self::InvalidLimit { .. } => ("invalid-limit", "Invalid limit", S::BAD_REQUEST, Code::InvalidArgument),
-            Self::InvalidTimeout { .. } => {
-                ("invalid-timeout", "Invalid timeout", S::BAD_REQUEST, Code::InvalidArgument)
+            Self::InvalidLimit { .. } => {
+                Kind::new("invalid-limit", "Invalid limit", S::BAD_REQUEST, Code::InvalidArgument)
             }
-            Self::InvalidBody { .. } => ("invalid-body", "Invalid body", S::BAD_REQUEST, Code::InvalidArgument),
-            Self::InvalidTensor { .. } => ("invalid-tensor", "Invalid tensor", S::BAD_REQUEST, Code::InvalidArgument),
-            Self::UnknownVersion { .. } => ("unknown-version", "Unknown version", S::NOT_FOUND, Code::NotFound),
-            Self::UnsupportedEncoding { .. } => {
-                ("unsupported-encoding", "Compressed body", S::UNSUPPORTED_MEDIA_TYPE, Code::Unimplemented)
+            Self::InvalidTimeout { .. } => problem::INVALID_TIMEOUT,
+            Self::InvalidBody { .. } => problem::INVALID_BODY,
+            Self::InvalidTensor { .. } => {
+                Kind::new("invalid-tensor", "Invalid tensor", S::BAD_REQUEST, Code::InvalidArgument)
             }
-            Self::NoResource { .. } => ("no-resource", "No such resource", S::NOT_FOUND, Code::Unimplemented),
-            Self::MethodNotAllowed { .. } => {
-                ("method-not-allowed", "Method not allowed", S::METHOD_NOT_ALLOWED, Code::Unimplemented)
+            Self::UnknownVersion { .. } => {
+                Kind::new("unknown-version", "Unknown version", S::NOT_FOUND, Code::NotFound)
             }
-            Self::BodyTooLarge { .. } => {
-                ("body-too-large", "Body too large", S::PAYLOAD_TOO_LARGE, Code::ResourceExhausted)
-            }
-            Self::SlowBody { .. } => ("slow-body", "Body too slow", S::REQUEST_TIMEOUT, Code::DeadlineExceeded),
-            Self::DeadlineExceeded { .. } => {
-                ("deadline-exceeded", "Deadline exceeded", S::GATEWAY_TIMEOUT, Code::DeadlineExceeded)
-            }
-            Self::Overloaded { .. } => ("overloaded", "Overloaded", S::TOO_MANY_REQUESTS, Code::ResourceExhausted),
-            Self::NotReady { .. } => ("not-ready", "Not ready", S::SERVICE_UNAVAILABLE, Code::Unavailable),
-            Self::Internal { .. } => ("internal", "Internal error", S::INTERNAL_SERVER_ERROR, Code::Internal),
-        };
-        Kind { name, title, status, code }
+            Self::UnsupportedEncoding { .. } => problem::UNSUPPORTED_ENCODING,
+            Self::NoResource { .. } => problem::NO_RESOURCE,
+            Self::MethodNotAllowed { .. } => problem::METHOD_NOT_ALLOWED,
+            Self::BodyTooLarge { .. } => problem::BODY_TOO_LARGE,
+            Self::SlowBody { .. } => problem::SLOW_BODY,
+            Self::DeadlineExceeded { .. } => problem::DEADLINE_EXCEEDED,
+            Self::Overloaded { .. } => problem::OVERLOADED,
+            Self::NotReady { .. } => problem::NOT_READY,
+            Self::Internal { .. } => Kind::new("internal", "Internal error", S::INTERNAL_SERVER_ERROR, Code::Internal),
+        }
+    }
+
+    /// What every protocol tells of it.
+    pub fn problem(&self) -> Problem {
+        let (kind, detail, field) = (self.kind(), self.detail(), self.field());
+        Problem { kind, detail, field, members: self.members(), retry_after: self.retry_after() }
     }
 
     /// The sentence for people. What callers gave is cut where it is long: an error fits a header of gRPC.
@@ -342,9 +337,9 @@ impl RankError {
             Self::UnsupportedEncoding { encoding } => json!({ "encoding": encoding }),
             Self::BodyTooLarge { max } => json!({ "max": max }),
             Self::SlowBody { timeout } | Self::DeadlineExceeded { timeout } => {
-                json!({ "timeout": timeout::print(*timeout) })
+                json!({ "timeout": duration::print(*timeout) })
             }
-            Self::Overloaded { retry_after, .. } => json!({ "retryAfter": timeout::print(*retry_after) }),
+            Self::Overloaded { retry_after, .. } => json!({ "retryAfter": duration::print(*retry_after) }),
             Self::EmptyCandidates
             | Self::InvalidBody { position: None, .. }
             | Self::NoResource { .. }
@@ -373,15 +368,6 @@ impl RankError {
             _ => None,
         }
     }
-}
-
-fn cut(mut text: String, most: usize) -> String {
-    if text.len() > most {
-        let end = (0..=most).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
-        text.truncate(end);
-        text.push('…');
-    }
-    text
 }
 
 fn list(names: &[String]) -> String {

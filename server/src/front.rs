@@ -72,12 +72,12 @@ impl Front {
         let deadline = Deadline::new(call.received, [transport[0], transport[1], asked.timeout], task.timeout);
         let request = asked.check(task)?;
         if deadline.at <= Instant::now() {
-            return Err(deadline.exceeded());
+            return Err(RankError::DeadlineExceeded { timeout: deadline.timeout });
         }
         // The runtime drops what is late as well, but a caller is answered in time whatever it does.
         tokio::time::timeout_at(deadline.at.into(), self.ranking.rank(request, deadline))
             .await
-            .unwrap_or_else(|_| Err(deadline.exceeded()))
+            .unwrap_or(Err(RankError::DeadlineExceeded { timeout: deadline.timeout }))
     }
 
     /// Tells the runtime that the answer is made.

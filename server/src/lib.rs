@@ -15,4 +15,5 @@ pub mod request;
 pub mod runtime;
 pub mod serve;
 pub mod telemetry;
-pub mod timeout;
+
+pub use unimodel_transport::timeout;

@@ -8,8 +8,7 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-use crate::timeout;
+use unimodel_protocol::duration;
 
 /// A routes file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -243,7 +242,7 @@ pub struct Span(pub Duration);
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&timeout::print(self.0))
+        f.write_str(&duration::print(self.0))
     }
 }
 
@@ -264,7 +263,7 @@ impl<'de> Deserialize<'de> for Span {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Span, E> {
-                timeout::parse(text).map(Span).map_err(|_| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+                duration::parse(text).map(Span).map_err(|_| E::invalid_value(serde::de::Unexpected::Str(text), &self))
             }
         }
         deserializer.deserialize_str(SpanVisitor)

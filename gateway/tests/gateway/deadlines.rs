@@ -15,7 +15,7 @@ use crate::world::{ALL, INFER, RANK, World, request, task};
 fn told(seen: &Seen) -> Duration {
     let headers = &seen.headers;
     assert!(headers.contains_key("grpc-timeout") != headers.contains_key("x-unimodel-timeout"), "{headers:?}");
-    timeout::from_headers(headers).unwrap().unwrap()
+    timeout::from_headers(headers).unwrap().into_iter().flatten().min().unwrap()
 }
 
 const fn s(seconds: u64) -> Duration {

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserializer, Serializer};
+use unimodel_protocol::duration;
 
 pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{duration:?}"))
@@ -21,8 +21,8 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
         }
 
         fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
-            let parsed = text.parse::<SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
-            parsed.filter(|duration| !duration.is_zero()).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+            let parsed = duration::parse(text).ok().filter(|duration| !duration.is_zero());
+            parsed.ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
         }
     }
     deserializer.deserialize_any(Text)

@@ -2,7 +2,6 @@
 
 mod health;
 mod ranking;
-pub(crate) mod status;
 
 use std::convert::Infallible;
 use std::sync::Arc;

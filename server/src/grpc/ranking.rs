@@ -12,7 +12,6 @@ use unimodel_protocol::v1::ranking_service_server::RankingService;
 
 use crate::error::RankError;
 use crate::front::{Call, Front};
-use crate::grpc::status;
 use crate::ranking::Protocol;
 use crate::request::{Asked, Misfit, Place, RankResponse};
 use crate::timeout;
@@ -26,7 +25,7 @@ impl RankingService for RankingGrpc {
         let mut call = Call::new(Protocol::Grpc);
         let result = ranked(front, &mut call, request).await;
         front.done(&call, &result);
-        result.map(|response| Response::new(encode(response))).map_err(|error| status::of(&error))
+        result.map(|response| Response::new(encode(response))).map_err(|error| error.problem().status())
     }
 }
 

@@ -13,7 +13,6 @@ use tokio::time::Sleep;
 
 use crate::error::RankError;
 use crate::front::BodyLimits;
-use crate::grpc::status;
 
 /// The whole body.
 ///
@@ -63,7 +62,7 @@ impl http_body::Body for TimedBody {
         let timeout = self.limits.timeout;
         ready!(self.late.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout))).as_mut().poll(cx));
         // tonic answers with the status that it finds in a body's error.
-        Poll::Ready(Some(Err(status::of(&RankError::SlowBody { timeout }).into())))
+        Poll::Ready(Some(Err(RankError::SlowBody { timeout }.problem().status().into())))
     }
 
     fn is_end_stream(&self) -> bool {

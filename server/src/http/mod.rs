@@ -3,7 +3,6 @@
 pub(crate) mod body;
 mod json;
 pub mod listener;
-mod preface;
 pub(crate) mod problem;
 mod rank;
 mod tasks;
@@ -39,7 +38,7 @@ pub fn service(front: Front) -> Router {
 async fn no_resource(State(_): State<Arc<Front>>, request: Request) -> Response {
     let error = RankError::NoResource { method: request.method().to_string(), path: request.uri().path().to_owned() };
     let is_grpc = request.headers().get(CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"application/grpc"));
-    if is_grpc { grpc::status::of(&error).into_http() } else { error.into_response() }
+    if is_grpc { error.problem().status().into_http() } else { error.into_response() }
 }
 
 async fn method_not_allowed(request: Request) -> Response {

@@ -8,10 +8,10 @@ use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 use unimodel_model::schema::{Element, Head};
+use unimodel_protocol::duration;
 
 use crate::front::Front;
 use crate::request::Task;
-use crate::timeout;
 
 pub(super) async fn list(State(front): State<Arc<Front>>) -> Response {
     let tasks: Vec<Value> = front.ranking.tasks().iter().map(|task| describe(task)).collect();
@@ -37,8 +37,8 @@ fn describe(task: &Task) -> Value {
         }),
         "maxCandidates": task.max_candidates,
         "timeout": {
-            "default": timeout::print(task.timeout.default),
-            "max": timeout::print(task.timeout.max),
+            "default": duration::print(task.timeout.default),
+            "max": duration::print(task.timeout.max),
         },
     })
 }

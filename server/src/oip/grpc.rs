@@ -11,7 +11,6 @@ use unimodel_protocol::inference::infer_parameter::ParameterChoice;
 
 use crate::error::RankError;
 use crate::front::{Call, Front};
-use crate::grpc::status;
 use crate::oip::describe;
 use crate::oip::infer::{self, Parameter, Parameters};
 use crate::oip::tensor::{Data, DataType, Tensor, invalid};
@@ -33,7 +32,7 @@ impl InferenceGrpc {
             .task(&mut call, model)
             .and_then(|task| describe::version(&self.0, &task, version).map(|version| describe(&task, version)))
             .map(Response::new)
-            .map_err(|error| status::of(&error))
+            .map_err(|error| error.problem().status())
     }
 }
 
@@ -124,7 +123,7 @@ impl GrpcInferenceService for InferenceGrpc {
         let mut call = Call::new(Protocol::InferenceGrpc);
         let result = inferred(front, &mut call, request).await;
         front.done(&call, &result);
-        result.map(Response::new).map_err(|error| status::of(&error))
+        result.map(Response::new).map_err(|error| error.problem().status())
     }
 }
 

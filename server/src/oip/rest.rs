@@ -12,6 +12,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use unimodel_protocol::inference as pb;
+use unimodel_transport::statistics;
 
 use crate::error::RankError;
 use crate::front::{Call, Front};
@@ -123,39 +124,17 @@ async fn config(State(front): State<Arc<Front>>, Path(path): Path<Model>) -> Res
 }
 
 async fn statistics(State(front): State<Arc<Front>>, Path(path): Path<Model>) -> Response {
-    described(&front, &path, |task, _| json!({ "model_stats": [print_statistics(describe::statistics(&front, task))] }))
+    described(
+        &front,
+        &path,
+        |task, _| json!({ "model_stats": [statistics::print(describe::statistics(&front, task))] }),
+    )
 }
 
 async fn all_statistics(State(front): State<Arc<Front>>) -> Response {
     let tasks = front.ranking.tasks();
-    let all: Vec<Value> = tasks.iter().map(|task| print_statistics(describe::statistics(&front, task))).collect();
+    let all: Vec<Value> = tasks.iter().map(|task| statistics::print(describe::statistics(&front, task))).collect();
     json(StatusCode::OK, &json!({ "model_stats": all }))
-}
-
-fn print_statistics(statistics: pb::ModelStatistics) -> Value {
-    let all = statistics.inference_stats.unwrap_or_default();
-    let duration = |d: Option<pb::StatisticDuration>| {
-        let d = d.unwrap_or_default();
-        json!({ "count": d.count, "ns": d.ns })
-    };
-    json!({
-        "name": statistics.name,
-        "version": statistics.version,
-        "last_inference": statistics.last_inference,
-        "inference_count": statistics.inference_count,
-        "execution_count": statistics.execution_count,
-        "inference_stats": {
-            "success": duration(all.success),
-            "fail": duration(all.fail),
-            "queue": duration(all.queue),
-            "compute_input": duration(all.compute_input),
-            "compute_infer": duration(all.compute_infer),
-            "compute_output": duration(all.compute_output),
-            "cache_hit": duration(all.cache_hit),
-            "cache_miss": duration(all.cache_miss),
-        },
-        "batch_stats": [],
-    })
 }
 
 async fn index(State(front): State<Arc<Front>>, headers: HeaderMap, body: Body) -> Response {
@@ -343,7 +322,8 @@ fn json(status: StatusCode, value: &Value) -> Response {
 
 /// The problem document with the `error` that the protocol asks for.
 fn fail(error: &RankError) -> Response {
-    let mut document = problem::document(error);
-    document.insert("error".into(), json!(error.detail()));
-    problem::response(error, document, "application/json")
+    let problem = error.problem();
+    let mut document = problem.document();
+    document.insert("error".into(), json!(problem.detail));
+    problem::response(&problem, document, "application/json")
 }

@@ -262,7 +262,7 @@ impl Computation {
         let ranked = answer.await;
         asking.answered = true;
         let ranked = ranked.unwrap_or(Err(GivenUp::Panicked)).map_err(|why| match why {
-            GivenUp::Expired => deadline.exceeded(),
+            GivenUp::Expired => RankError::DeadlineExceeded { timeout: deadline.timeout },
             GivenUp::Panicked => RankError::Internal { message: "scoring failed; the server's log says why".into() },
         })?;
         let Counts { metrics, statistics } = &*counts;

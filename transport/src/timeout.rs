@@ -2,10 +2,24 @@
 
 use std::time::{Duration, Instant};
 
-use http::HeaderMap;
-use jiff::SignedDuration;
+use http::{HeaderMap, HeaderName};
+use unimodel_protocol::duration;
 
-use crate::error::RankError;
+/// A timeout that is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("timeout `{value}` {problem}")]
+pub struct InvalidTimeout {
+    /// As given, cut where it is long.
+    pub value: String,
+    /// What is wrong with it.
+    pub problem: &'static str,
+}
+
+impl InvalidTimeout {
+    fn new(text: &str, problem: &'static str) -> Self {
+        Self { value: text.chars().take(40).collect(), problem }
+    }
+}
 
 /// How long a task may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,50 +41,42 @@ pub struct Deadline {
 
 impl Deadline {
     /// The smallest of what was asked for in the transport and in the body, or else the default; at most the maximum.
-    pub fn new(received: Instant, asked: [Option<Duration>; 3], policy: TimeoutPolicy) -> Self {
+    pub fn new(received: Instant, asked: impl IntoIterator<Item = Option<Duration>>, policy: TimeoutPolicy) -> Self {
         let asked = asked.into_iter().flatten().min();
         let timeout = asked.unwrap_or(policy.default).min(policy.max);
         Self { at: received + timeout, timeout }
-    }
-
-    /// The error of a request that is not answered in time.
-    pub fn exceeded(&self) -> RankError {
-        RankError::DeadlineExceeded { timeout: self.timeout }
     }
 }
 
 /// A `timeout` member or `x-unimodel-timeout` header: canonical proto3 JSON (`0.050s`), or any unit (`50ms`).
 ///
 /// # Errors
-/// [`RankError::InvalidTimeout`] where it is no duration or negative.
-pub fn parse(text: &str) -> Result<Duration, RankError> {
-    let invalid = |problem| RankError::InvalidTimeout { value: text.chars().take(40).collect(), problem };
-    let duration: SignedDuration = text.parse().map_err(|_| invalid("is no duration"))?;
-    Duration::try_from(duration).map_err(|_| invalid("is negative"))
+/// [`InvalidTimeout`] where it is no duration or negative.
+pub fn parse(text: &str) -> Result<Duration, InvalidTimeout> {
+    duration::parse(text).map_err(|problem| InvalidTimeout::new(text, problem))
 }
 
 /// The header of that name in a request of any protocol takes what the `timeout` member of a body takes.
-pub const TIMEOUT_HEADER: &str = "x-unimodel-timeout";
+pub const TIMEOUT: HeaderName = HeaderName::from_static("x-unimodel-timeout");
+/// The header of gRPC.
+pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
-/// The timeouts that a request's headers ask for: `grpc-timeout` and [`TIMEOUT_HEADER`].
+/// The timeouts that a request's headers ask for: [`GRPC_TIMEOUT`] and [`TIMEOUT`].
 ///
 /// # Errors
-/// [`RankError::InvalidTimeout`] where one is no duration or negative. Zero is a deadline that has passed.
-pub fn from_headers(headers: &HeaderMap) -> Result<[Option<Duration>; 2], RankError> {
+/// [`InvalidTimeout`] where one is no duration or negative. Zero is a deadline that has passed.
+pub fn from_headers(headers: &HeaderMap) -> Result<[Option<Duration>; 2], InvalidTimeout> {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("(not ASCII)"));
-    Ok([text("grpc-timeout").map(parse_grpc).transpose()?, text(TIMEOUT_HEADER).map(parse).transpose()?])
+    Ok([text(GRPC_TIMEOUT).map(parse_grpc).transpose()?, text(TIMEOUT).map(parse).transpose()?])
 }
 
 /// A `grpc-timeout` header: at most eight digits and a unit of `H`, `M`, `S`, `m`, `u`, `n`. See the gRPC over HTTP/2
 /// protocol, "Timeout".
 ///
 /// # Errors
-/// [`RankError::InvalidTimeout`] where it is none.
-pub fn parse_grpc(text: &str) -> Result<Duration, RankError> {
-    let invalid = || RankError::InvalidTimeout {
-        value: text.chars().take(40).collect(),
-        problem: "is no gRPC timeout of up to eight digits and one of H, M, S, m, u, n",
-    };
+/// [`InvalidTimeout`] where it is none.
+pub fn parse_grpc(text: &str) -> Result<Duration, InvalidTimeout> {
+    let invalid = || InvalidTimeout::new(text, "is no gRPC timeout of up to eight digits and one of H, M, S, m, u, n");
     let unit = text.chars().last().ok_or_else(invalid)?;
     let digits = &text[..text.len() - unit.len_utf8()];
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
@@ -88,40 +94,17 @@ pub fn parse_grpc(text: &str) -> Result<Duration, RankError> {
     }
 }
 
-/// Canonical proto3 JSON of a duration, such as `0.050s`.
-pub fn print(duration: Duration) -> String {
-    let nanos = duration.subsec_nanos();
-    let seconds = duration.as_secs();
-    match nanos {
-        0 => format!("{seconds}s"),
-        _ if nanos.is_multiple_of(1_000_000) => format!("{seconds}.{:03}s", nanos / 1_000_000),
-        _ if nanos.is_multiple_of(1_000) => format!("{seconds}.{:06}s", nanos / 1_000),
-        _ => format!("{seconds}.{nanos:09}s"),
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
     #[test]
-    fn canonical_json_and_units_mean_the_same() {
-        for text in ["50ms", "0.050s", "0.05s", "50000us", "50 ms"] {
-            assert_eq!(parse(text).unwrap(), Duration::from_millis(50), "{text}");
-        }
-        assert_eq!(parse("1.000000001s").unwrap(), Duration::new(1, 1));
-        assert_eq!(parse("1m30s").unwrap(), Duration::from_secs(90));
-        assert_eq!(parse("0s").unwrap(), Duration::ZERO);
-    }
-
-    #[test]
-    fn what_is_no_duration_is_refused() {
-        for text in ["", "50", "fifty", "50ms!", "s", "NaNs", "-", "1e9s", "99999999999999999999h"] {
-            let error = parse(text).unwrap_err();
-            assert!(matches!(error, RankError::InvalidTimeout { .. }), "{text}");
-        }
-        assert!(parse("-1s").unwrap_err().to_string().contains("is negative"));
+    fn what_is_no_timeout_is_told_with_its_value() {
+        let refused = |text| parse(text).unwrap_err();
+        assert_eq!(refused("fifty").to_string(), "timeout `fifty` is no duration");
+        assert_eq!(refused("-1s"), InvalidTimeout { value: "-1s".into(), problem: "is negative" });
+        assert_eq!(refused(&"x".repeat(100)).value.len(), 40);
     }
 
     #[test]
@@ -145,14 +128,5 @@ mod tests {
         assert_eq!(timeout([ms(900), None, None]), 200);
         assert_eq!(timeout([None, ms(0), ms(10)]), 0);
         assert_eq!(Deadline::new(now, [ms(10), None, None], policy).at, now + Duration::from_millis(10));
-    }
-
-    #[test]
-    fn durations_print_as_canonical_json() {
-        let print = |nanos| super::print(Duration::from_nanos(nanos));
-        assert_eq!(print(0), "0s");
-        assert_eq!(print(50_000_000), "0.050s");
-        assert_eq!(print(1_000_500_000), "1.000500s");
-        assert_eq!(print(2_000_000_001), "2.000000001s");
     }
 }

@@ -1,0 +1,8 @@
+//! What a data port does whatever is behind it, the model server or the gateway: connections, deadlines, and errors as
+//! callers see them.
+
+pub mod listener;
+mod preface;
+pub mod problem;
+pub mod statistics;
+pub mod timeout;
