@@ -117,7 +117,6 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send + 'st
             queue: queue.clone(),
             reconciler: reconciler.clone(),
             metrics: metrics.clone(),
-            claim: claim.clone(),
         };
         workers.spawn(worker.run(stopped.clone()));
     }
@@ -161,7 +160,6 @@ struct Worker {
     queue: Arc<Queue>,
     reconciler: Arc<Reconciler>,
     metrics: Metrics,
-    claim: Claim,
 }
 
 impl Worker {
@@ -187,9 +185,9 @@ impl Worker {
                 self.queue.succeed(key, next);
                 "ok"
             }
-            // Whoever holds the lease does it; if that is us again, all is looked at.
+            // Whoever holds the lease does it, which may be us again.
             Err(Failure::NotLeader) => {
-                self.queue.succeed(key, Some(reconcile::SOON).filter(|_| self.claim.holds(Instant::now())));
+                self.queue.succeed(key, Some(reconcile::SOON));
                 "not_leader"
             }
             Err(failure) => {
