@@ -19,6 +19,7 @@ lint: ## Formatting and lints
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
 test: data lint ## Everything that must hold
+	@scripts/install-chromium.sh
 	VERSITYGW="$$(scripts/install-versitygw.sh)" && export VERSITYGW && $(CARGO) test --workspace
 	$(CARGO) test --workspace --test clients -- --ignored
 
