@@ -28,6 +28,7 @@ generate: ## Files that are made from code: JSON Schemas of the pipeline and the
 	UNIMODEL_WRITE_SCHEMA=1 $(CARGO) test --workspace --test routes schema
 	UNIMODEL_WRITE_CONTRACT=1 $(CARGO) test --workspace --test compatibility
 	UNIMODEL_WRITE_CRD=1 $(CARGO) test --workspace --test definition the_file
+	UNIMODEL_WRITE_RBAC=1 $(CARGO) test --workspace --test cluster the_charts
 
 bench: demo ## Ratios measured in one run each; see docs/benchmarks. Needs h2load
 	$(CARGO) bench -p unimodel-model --bench store
