@@ -17,27 +17,12 @@ layer() { # FOLDER FILE: the same bytes of the same files
     tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -cf "$2" -C "$1" .
 }
 
-base() { # FILE: what a distroless image of Debian holds
-    local cached=$CACHE/image-base-1.tar root=$WORK/base package
+base() { # FILE: what is in every image, made once
+    local cached=$CACHE/image-base-1.tar
     if [ ! -f "$cached" ]; then
-        mkdir -p "$root/etc" "$root/packages" "$CACHE"
-        cd "$root/packages"
-        local packages=(libc6 libgcc-s1 ca-certificates tzdata)
-        apt-get download -qq "${packages[@]}" 2>/dev/null ||
-            { apt-get update -qq && apt-get download -qq "${packages[@]}"; } >&2
-        for package in *.deb; do
-            dpkg-deb -x "$package" "$root"
-        done
-        cd - >/dev/null
-        mkdir -p "$root/etc/ssl/certs" "$root/tmp"
-        chmod 1777 "$root/tmp"
-        find "$root/usr/share/ca-certificates" -name '*.crt' | sort | xargs cat >"$root/etc/ssl/certs/ca-certificates.crt"
-        echo 'root:x:0:0:root:/:/sbin/nologin
-nonroot:x:65532:65532:nonroot:/:/sbin/nologin' >"$root/etc/passwd"
-        echo 'root:x:0:
-nonroot:x:65532:' >"$root/etc/group"
-        rm -rf "$root/packages" "$root"/usr/share/{doc,man,lintian,locale} "$root"/usr/share/ca-certificates
-        layer "$root" "$cached.$$"
+        mkdir -p "$CACHE"
+        "$HERE/../scripts/rootfs.sh" "$WORK/base"
+        layer "$WORK/base" "$cached.$$"
         mv "$cached.$$" "$cached"
     fi
     cp "$cached" "$1"
