@@ -142,13 +142,14 @@ fn refuse(problems: &mut Vec<Problem>) -> Result<(), Vec<Problem>> {
 /// What the API server says of metadata, as far as it is used here.
 fn metadata(value: &Value) -> Option<(&'static str, String)> {
     let name = value["metadata"]["name"].as_str().unwrap_or_default();
-    let alphanumeric = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = name.as_bytes();
-    let right = alphanumeric(bytes.first())
-        && alphanumeric(bytes.last())
-        && bytes.iter().all(|b| *b == b'-' || alphanumeric(Some(b)))
+    // It begins the names of Services, which must begin with a letter.
+    let right = bytes.first().is_some_and(u8::is_ascii_lowercase)
+        && bytes.last().is_some_and(alphanumeric)
+        && bytes.iter().all(|b| *b == b'-' || alphanumeric(b))
         && bytes.len() <= 40;
-    let must = "it must be 1 to 40 of a-z, 0-9 and `-`, with no `-` at either end";
+    let must = "it must be 1 to 40 of a-z, 0-9 and `-`, with a letter first and no `-` last";
     (!right).then(|| ("metadata.name", format!("is `{name}`; {must}")))
 }
 

@@ -14,7 +14,8 @@ mod structure;
 pub use check::{CheckError, Checked, Problem, check};
 pub use crd::crd_yaml;
 pub use model::{
-    Cache, Complaint, Device, Fallback, HardwareClass, Inference, Model, Refresh, Rollout, Task, Timeout, Want, resolve,
+    Cache, Complaint, Device, Fallback, Gateway, HardwareClass, Inference, Model, Refresh, Rollout, Task, Timeout,
+    Want, resolve,
 };
 pub use schedule::{Schedule, ScheduleError};
 pub use spec::*;

@@ -11,7 +11,7 @@ use unimodel_protocol::duration;
 
 use crate::CPU_CLASS;
 use crate::schedule::Schedule;
-use crate::spec::{self, DeviceSpec, HardwareClassSpec, StaticList, TaskSpec, UnifiedModel};
+use crate::spec::{self, DeviceSpec, HardwareClassSpec, ServiceType, StaticList, TaskSpec, UnifiedModel};
 
 /// What is served where, understood.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +24,21 @@ pub struct Model {
     pub want: Want,
     /// The tasks, in the order in which they are written.
     pub tasks: Vec<Task>,
+    /// The ServiceAccount that servers run as in a cluster.
+    pub service_account: Option<String>,
+    /// The Secret whose keys are environment variables of servers in a cluster.
+    pub secret: Option<String>,
+    /// The gateway in a cluster.
+    pub gateway: Gateway,
+}
+
+/// The gateway in a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    /// How many.
+    pub replicas: u32,
+    /// How callers reach it.
+    pub service: ServiceType,
 }
 
 /// Which version is to be served.
@@ -86,6 +101,9 @@ pub struct HardwareClass {
     pub node_selector: BTreeMap<String, String>,
     /// Taints of nodes that do not matter.
     pub tolerations: Vec<Toleration>,
+    /// The RuntimeClass of its pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime_class: Option<String>,
 }
 
 /// What computes.
@@ -176,7 +194,16 @@ pub fn resolve(object: &UnifiedModel) -> Result<Model, Vec<Complaint>> {
         (None, None) => Want::Channel("stable".into()),
     };
     if resolver.problems.is_empty() {
-        Ok(Model { name, store: source.source.uri.clone(), want, tasks })
+        let spec::GatewaySpec { replicas, service } = &object.spec.gateway;
+        Ok(Model {
+            name,
+            store: source.source.uri.clone(),
+            want,
+            tasks,
+            service_account: source.source.service_account_name.clone(),
+            secret: source.source.secret_ref.as_ref().map(|secret| secret.name.clone()),
+            gateway: Gateway { replicas: count(*replicas), service: service.kind },
+        })
     } else {
         Err(resolver.problems)
     }
@@ -356,7 +383,15 @@ impl HardwareClass {
         let none = BTreeMap::new;
         let device = Device::Cpu;
         let name = CPU_CLASS.to_owned();
-        Self { name, device, requests: none(), limits: none(), node_selector: none(), tolerations: Vec::new() }
+        Self {
+            name,
+            device,
+            requests: none(),
+            limits: none(),
+            node_selector: none(),
+            tolerations: Vec::new(),
+            runtime_class: None,
+        }
     }
 
     /// Whole processors that a server may count on: at least one.
@@ -392,6 +427,7 @@ impl From<&HardwareClassSpec> for HardwareClass {
             limits: texts(resources.limits),
             node_selector: class.node_selector.clone(),
             tolerations: class.tolerations.clone(),
+            runtime_class: class.runtime_class_name.clone(),
         }
     }
 }

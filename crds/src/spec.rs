@@ -34,6 +34,8 @@ use crate::status::UnifiedModelStatus;
     namespaced,
     derive = "PartialEq",
     status = "UnifiedModelStatus",
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$')")
+        .message("it must be 1 to 40 of a-z, 0-9 and `-`, with a letter first and no `-` last"),
     doc = "Hosts the tasks of one ranking model, each in the environment that suits it, behind one gateway.",
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
@@ -70,6 +72,53 @@ pub struct UnifiedModelSpec {
     #[schemars(length(min = 1, max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub tasks: Vec<TaskSpec>,
+    /// The one address of all tasks. One machine runs one gateway.
+    #[serde(default)]
+    pub gateway: GatewaySpec,
+}
+
+/// The one address of all tasks.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewaySpec {
+    /// How many gateways share the requests.
+    #[serde(default = "two")]
+    #[schemars(range(min = 1, max = 100))]
+    pub replicas: i32,
+    /// How callers reach it.
+    #[serde(default)]
+    pub service: GatewayService,
+}
+
+impl Default for GatewaySpec {
+    fn default() -> Self {
+        Self { replicas: two(), service: GatewayService::default() }
+    }
+}
+
+fn two() -> i32 {
+    2
+}
+
+/// How callers reach the gateway.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayService {
+    /// Where its address is known: in the cluster, at a port of every node, or outside by a load balancer.
+    #[serde(default, rename = "type")]
+    pub kind: ServiceType,
+}
+
+/// Where a Service's address is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ServiceType {
+    /// In the cluster.
+    #[default]
+    ClusterIP,
+    /// At a port of every node.
+    NodePort,
+    /// Outside, by a load balancer.
+    LoadBalancer,
 }
 
 /// Where versions of the model come from, and which one to serve.
@@ -98,11 +147,32 @@ pub struct ModelSource {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Source {
-    /// URL of the store: file://, s3://, gs://, az:// or https://. `file://./…` is relative to where `unimodel up` runs.
+    /// URL of the store: s3://, gs://, az://, https://, file:// or pvc://. `pvc://CLAIM/PATH` is a directory of a
+    /// PersistentVolumeClaim of the namespace, `file:///PATH` a directory of the node, mounted for reading; on one machine
+    /// `file://./…` is relative to where `unimodel up` runs.
     #[schemars(length(min = 1, max = 2048))]
-    #[x_kube(validation = Rule::new("self.matches('^(file|s3|gs|az|https)://.+')")
-        .message("give the URL of a store: file://, s3://, gs://, az:// or https:// and a path"))]
+    #[x_kube(validation = Rule::new("self.matches('^(file|pvc|s3|gs|az|https)://.+')")
+        .message("give the URL of a store: file://, pvc://, s3://, gs://, az:// or https:// and a path"))]
     pub uri: String,
+    /// The ServiceAccount that servers run as, for stores that know workloads by it. One machine has none, and says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = object_name_rule())]
+    pub service_account_name: Option<String>,
+    /// A Secret of the namespace whose keys become environment variables of the servers, such as `AWS_ACCESS_KEY_ID`. One
+    /// machine has none, and says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretRef>,
+}
+
+/// A Secret of the namespace.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = object_name_rule())]
+    pub name: String,
 }
 
 /// A kind of machine.
@@ -132,6 +202,11 @@ pub struct HardwareClassSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub tolerations: Vec<Toleration>,
+    /// The RuntimeClass of its pods, such as `nvidia`. One machine has none, and says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = object_name_rule())]
+    pub runtime_class_name: Option<String>,
 }
 
 /// What computes.
@@ -458,6 +533,12 @@ pub struct HedgingSpec {
 
 fn min_delay() -> String {
     "2ms".into()
+}
+
+/// What names of objects in a cluster must be.
+fn object_name_rule() -> Rule {
+    Rule::new("self.matches('^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$')")
+        .message("a name has a-z, 0-9, `-` and `.`, with a letter or digit first and last")
 }
 
 /// What every duration must be.

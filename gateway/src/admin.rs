@@ -36,6 +36,7 @@ fn answer(gateway: &Arc<Gateway>, method: &Method, path: &str) -> Response<Body>
     let response = match path {
         "/livez" => text(StatusCode::OK, "ok\n"),
         "/readyz" if gateway.is_stopping() => text(StatusCode::SERVICE_UNAVAILABLE, "the gateway stops\n"),
+        "/readyz" if !gateway.has_routes() => text(StatusCode::SERVICE_UNAVAILABLE, "there are no routes yet\n"),
         "/readyz" => text(StatusCode::OK, "ok\n"),
         "/metrics" => {
             let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";

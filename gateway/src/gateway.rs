@@ -1,7 +1,7 @@
 //! The gateway as a whole: the table that holds now, and what outlives tables.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
@@ -37,19 +37,26 @@ pub struct Gateway {
     /// Counts that belong to no task.
     pub metrics: GatewayMetrics,
     stopping: watch::Sender<bool>,
+    has_routes: AtomicBool,
 }
 
 impl Gateway {
     /// A gateway with checked routes.
     pub fn new(routes: Routes, settings: Settings) -> Arc<Self> {
-        let gateway = Self {
+        let gateway = Self::without_routes(settings);
+        gateway.apply(routes);
+        gateway
+    }
+
+    /// A gateway that is not ready before routes are applied.
+    pub fn without_routes(settings: Settings) -> Arc<Self> {
+        Arc::new(Self {
             table: ArcSwap::from_pointee(Table::default()),
             settings,
             metrics: GatewayMetrics::default(),
             stopping: watch::Sender::new(false),
-        };
-        gateway.apply(routes);
-        Arc::new(gateway)
+            has_routes: AtomicBool::new(false),
+        })
     }
 
     /// The table that holds now.
@@ -62,12 +69,18 @@ impl Gateway {
     pub fn apply(&self, routes: Routes) {
         let table = Table::new(routes, &self.table.load(), Instant::now());
         self.table.store(Arc::new(table));
+        self.has_routes.store(true, Ordering::Relaxed);
         self.metrics.applied.fetch_add(1, Ordering::Relaxed);
     }
 
     /// From now on the gateway says that it is not ready.
     pub fn stop(&self) {
         self.stopping.send_replace(true);
+    }
+
+    /// Whether it has had routes.
+    pub fn has_routes(&self) -> bool {
+        self.has_routes.load(Ordering::Relaxed)
     }
 
     /// Whether it stops.

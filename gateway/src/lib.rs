@@ -1,7 +1,7 @@
 //! The gateway: one address for all tasks of a model, wherever each is hosted. `docs/gateway.md` says what it does.
 //!
 //! [`balance`], [`peek`], [`routes`], [`popularity`] and [`address`] decide as functions of values; [`backend`],
-//! [`exchange`], [`listen`] and [`watch`] do the IO; [`front`], [`chain`] and [`relay`] bring both together.
+//! [`exchange`], [`listen`], [`watch`] and [`cluster`] do the IO; [`front`], [`chain`] and [`relay`] bring both together.
 
 pub mod address;
 pub mod admin;
@@ -9,6 +9,7 @@ pub mod backend;
 pub mod balance;
 pub mod body;
 pub mod chain;
+pub mod cluster;
 pub mod describe;
 pub mod error;
 pub mod exchange;

@@ -10,10 +10,11 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use unimodel_gateway::admin::Admin;
+use unimodel_gateway::cluster::Source;
 use unimodel_gateway::front::Front;
 use unimodel_gateway::gateway::{Gateway, Settings};
 use unimodel_gateway::listen::{ConnectionLimits, bind, serve};
-use unimodel_gateway::{timeout, watch};
+use unimodel_gateway::{cluster, timeout, watch};
 
 /// One address for all tasks of a model: routes requests by task, and answers by something else where a task's servers
 /// do not.
@@ -21,8 +22,14 @@ use unimodel_gateway::{timeout, watch};
 #[command(name = "unimodel-gateway", version)]
 struct Arguments {
     /// Routes file; it is read again whenever it changes (docs/gateway.md)
-    #[arg(long, value_name = "FILE")]
-    routes: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "routes_config_map")]
+    routes: Option<PathBuf>,
+    /// In a cluster, in place of a file: the ConfigMap with the routes
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object, conflicts_with = "routes", requires = "endpoints")]
+    routes_config_map: Option<(String, String)>,
+    /// In a cluster, labels of the EndpointSlices to watch, such as `unimodel.dev/model=discovery`
+    #[arg(long, value_name = "LABELS")]
+    endpoints: Option<String>,
     /// Address of the data port: HTTP/1.1, HTTP/2 without TLS, and gRPC
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8000")]
     listen: SocketAddr,
@@ -45,6 +52,11 @@ struct Arguments {
 
 fn duration(text: &str) -> Result<Duration, String> {
     timeout::parse(text).map_err(|_| "give a duration such as 500ms or 30s".to_owned())
+}
+
+fn object(text: &str) -> Result<(String, String), String> {
+    let (namespace, name) = text.split_once('/').ok_or_else(|| "give a namespace, `/` and a name".to_owned())?;
+    Ok((namespace.to_owned(), name.to_owned()))
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -77,16 +89,24 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 async fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    // Before the file is read: what is written after that is seen.
-    let seen = watch::stamp(&arguments.routes);
-    let routes = watch::read(&arguments.routes)?;
-    let listener = bind(arguments.listen).await?;
-    let admin_listener = bind(arguments.admin_listen).await?;
-    let tasks = routes.tasks.len();
-    let gateway = Gateway::new(routes, Settings { access_log: arguments.access_log, ..Settings::default() });
-    watch::follow(&gateway, arguments.routes.clone(), seen).context("cannot start the thread that reads routes")?;
+    let settings = Settings { access_log: arguments.access_log, ..Settings::default() };
+    let (gateway, listener, admin_listener);
+    if let Some(path) = &arguments.routes {
+        // Before the file is read: what is written after that is seen.
+        let seen = watch::stamp(path);
+        let routes = watch::read(path)?;
+        (listener, admin_listener) = (bind(arguments.listen).await?, bind(arguments.admin_listen).await?);
+        gateway = Gateway::new(routes, settings);
+        watch::follow(&gateway, path.clone(), seen).context("cannot start the thread that reads routes")?;
+    } else {
+        (listener, admin_listener) = (bind(arguments.listen).await?, bind(arguments.admin_listen).await?);
+        gateway = Gateway::without_routes(settings);
+        let (namespace, name) = arguments.routes_config_map.clone().unwrap_or_default();
+        let selector = arguments.endpoints.clone().unwrap_or_default();
+        cluster::follow(gateway.clone(), Source { namespace, name, selector }).await?;
+    }
     let (listen, admin) = (listener.local_addr()?, admin_listener.local_addr()?);
-    tracing::info!(%listen, %admin, tasks, "ready");
+    tracing::info!(%listen, %admin, tasks = gateway.table().tasks().len(), "ready");
 
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

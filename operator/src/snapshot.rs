@@ -24,6 +24,8 @@ pub struct Snapshot {
     pub requests: BTreeMap<String, String>,
     /// What is known of versions.
     pub facts: BTreeMap<String, Facts>,
+    /// Why the gateway does not answer as it should. `None`: it does, or that is another's matter.
+    pub gateway: Option<Trouble>,
     /// Now.
     pub now: Timestamp,
 }
@@ -48,8 +50,12 @@ pub struct Replica {
     pub name: String,
     /// What it runs on, as [`crate::Workload::environment`] of when it was started says.
     pub environment: String,
+    /// It is about to be replaced by one that runs on what is asked for now.
+    pub outdated: bool,
     /// Host and port where it answers requests.
     pub address: String,
+    /// Whether whoever runs it found it ready, such as a kubelet. `None`: nobody looks but by its control port.
+    pub probe: Option<bool>,
     /// What its control port says. `None`: it does not answer.
     pub answer: Option<Answer>,
     /// Why it does not run as it should, in the words of whoever runs it, such as `CrashLoop`.
@@ -64,7 +70,11 @@ impl Replica {
 
     /// Whether it answers for its task.
     pub fn ready(&self) -> bool {
-        self.answer.as_ref().is_some_and(|a| a.active.is_some() && !a.draining && a.problem.is_none())
+        let says = |a: &Answer| a.active.is_some() && !a.draining && a.problem.is_none();
+        match self.probe {
+            None => self.answer.as_ref().is_some_and(says),
+            Some(found) => found && self.answer.as_ref().is_none_or(says),
+        }
     }
 
     /// What it holds of a version that is not active.
@@ -84,6 +94,10 @@ pub struct Answer {
     pub problem: Option<String>,
     /// It has been told to stop.
     pub draining: bool,
+    /// The tasks that it answers for.
+    pub tasks: Vec<String>,
+    /// Why no version is active yet.
+    pub failure: Option<Trouble>,
 }
 
 /// A version that a server holds beside the active one.

@@ -1,7 +1,8 @@
 //! From what is observed to what is said.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use unimodel_crds::{ModelStatus, RefreshPhase, Task, TaskStatus, UnifiedModelStatus};
+use unimodel_crds::{Complaint, ModelStatus, RefreshPhase, Task, TaskStatus, UnifiedModelStatus};
 
 use crate::conditions::set_condition;
 use crate::plan::of_task;
@@ -27,6 +28,10 @@ pub(crate) fn status(snapshot: &Snapshot, steps: &[Step]) -> UnifiedModelStatus 
     set(
         "Ready",
         match troubled.first() {
+            None if snapshot.gateway.is_some() => {
+                let trouble = snapshot.gateway.clone().unwrap_or_else(|| Trouble::new("GatewayStarting", ""));
+                Err(Trouble { message: format!("gateway: {}", trouble.message), ..trouble })
+            }
             None => Ok(Trouble::new("AllReady", format!("{} tasks are as they were asked for", tasks.len()))),
             Some(first) => {
                 let (reason, message) = crate::conditions::ready_reason(&first.conditions).unwrap_or(("Unknown", ""));
@@ -75,25 +80,50 @@ fn task_status(snapshot: &Snapshot, task: &Task, step: &Step) -> TaskStatus {
     }
 }
 
+/// The status of an object that makes no sense: what it had before serves on.
+pub fn rejected(
+    previous: &UnifiedModelStatus,
+    complaints: &[Complaint],
+    generation: i64,
+    now: Timestamp,
+) -> UnifiedModelStatus {
+    let each: Vec<String> =
+        complaints.iter().map(|complaint| format!("{}: {}", complaint.key, complaint.message)).collect();
+    let mut status = UnifiedModelStatus { observed_generation: Some(generation), ..previous.clone() };
+    for kind in ["Accepted", "Ready"] {
+        let trouble = Err(Trouble::new("Invalid", each.join("; ")));
+        set_condition(&mut status.conditions, kind, trouble, generation, now);
+    }
+    status
+}
+
 /// Whether a task is as it was asked for, and if not what stands most in its way.
 fn task_ready(task: &Task, replicas: &[&Replica], ready: usize, before: Option<Trouble>) -> Result<Trouble, Trouble> {
     let wanted = task.min_replicas as usize;
-    if ready >= wanted {
-        return Ok(Trouble::new("Serving", format!("{ready} servers answer")));
+    let outdated = replicas.iter().filter(|replica| replica.outdated && replica.ready()).count();
+    if ready - outdated >= wanted {
+        return Ok(Trouble::new("Serving", format!("{wanted} servers answer")));
     }
-    let count = format!("{ready} of {wanted} servers answer");
+    let count = match outdated {
+        0 => format!("{ready} of {wanted} servers answer"),
+        _ => format!("{} of {wanted} servers are replaced, and {outdated} old ones answer", ready - outdated),
+    };
     let trouble = replicas.iter().filter(|replica| !replica.ready()).find_map(|replica| trouble(task, replica));
     Err(match trouble {
         Some((name, trouble)) => Trouble::new(trouble.reason, format!("{count}; {name}: {}", trouble.message)),
         // A server that tries again is no news until it has succeeded or failed otherwise.
-        None => before.filter(|_| !replicas.is_empty()).unwrap_or_else(|| Trouble::new("Starting", count)),
+        None => before.filter(|_| !replicas.is_empty()).unwrap_or_else(|| {
+            let reason = if outdated > 0 { "Replacing" } else { "Starting" };
+            Trouble::new(reason, count)
+        }),
     })
 }
 
 /// What stood in a task's way at the last round, of the same object.
 fn still(status: &TaskStatus, generation: i64) -> Option<Trouble> {
     let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready")?;
-    let same = ready.observed_generation == Some(generation) && ready.status == "False" && ready.reason != "Starting";
+    let passing = ["Starting", "Replacing"].contains(&ready.reason.as_str());
+    let same = ready.observed_generation == Some(generation) && ready.status == "False" && !passing;
     same.then(|| Trouble::new(ready.reason.clone(), ready.message.clone()))
 }
 
@@ -110,6 +140,7 @@ fn trouble<'a>(task: &Task, replica: &'a Replica) -> Option<(&'a str, Trouble)> 
         Phase::Failed(trouble) => Some(trouble.clone()),
         _ => None,
     });
+    let failed = failed.or_else(|| answer.failure.clone());
     if answer.active.is_none()
         && let Some(failed) = failed
     {

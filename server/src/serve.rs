@@ -339,6 +339,7 @@ async fn first_version(
         if on_failure == OnStartFailure::Exit {
             return Err(failure.clone());
         }
+        control.failed_to_start(failure);
         runtime.not_ready(format!("{what} cannot be served: {failure} ({})", failure.reason));
         tracing::error!(reason = failure.reason, retry_in = ?delay, "{what} cannot be served: {failure}");
         Ok(())

@@ -58,6 +58,17 @@ pub fn notices(checked: &Checked) -> Vec<String> {
         if class.resources.is_some() {
             notices.push(format!("{key}.resources: of these the processors count here, as compute threads"));
         }
+        if class.runtime_class_name.is_some() {
+            notices.push(format!("{key}.runtimeClassName is for a cluster"));
+        }
+    }
+    let source = &checked.object.spec.model.source;
+    for (field, given) in
+        [("serviceAccountName", source.service_account_name.is_some()), ("secretRef", source.secret_ref.is_some())]
+    {
+        if given {
+            notices.push(format!("spec.model.source.{field} is for a cluster: here the environment has credentials"));
+        }
     }
     for (index, task) in checked.model.tasks.iter().enumerate() {
         if task.max_replicas > task.min_replicas {

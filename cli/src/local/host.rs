@@ -13,13 +13,13 @@ use tokio::task::JoinSet;
 use tonic::transport::ClientTlsConfig;
 use unimodel_crds::{Checked, Model, UnifiedModelStatus};
 use unimodel_model::store::Store;
-use unimodel_operator::{Operation, Plan, Replica, Snapshot, Trouble, plan, ready_reason, roll};
+use unimodel_operator::{Operation, Plan, Replica, Snapshot, Trouble, plan, ready_reason, roll, routes_document};
 
 use super::file::{ObjectFile, notices};
 use super::place::{Lock, Place, Up, last_line};
 use super::replica::Server;
 use super::versions::Versions;
-use super::{certificates, process, routes};
+use super::{certificates, process};
 use crate::output;
 
 /// How often the world is looked at.
@@ -251,6 +251,7 @@ impl Host {
             resolved: self.resolved.clone(),
             requests: self.place.requests().into_iter().collect(),
             facts: self.versions.facts(),
+            gateway: None,
             now: Timestamp::now(),
         }
     }
@@ -315,7 +316,8 @@ impl Host {
                 endpoints.retain(|address| !left.contains(address));
             }
         }
-        let document = routes::document(&routes, &self.versions)?;
+        let version = |name: &str| self.versions.get(name).map(|known| &known.route);
+        let document = serde_json::to_vec_pretty(&routes_document(&routes, version))?;
         if std::fs::read(self.place.path("routes.json")).ok().as_ref() != Some(&document) {
             self.place.write("routes.json", &document)?;
         }

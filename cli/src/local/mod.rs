@@ -4,12 +4,10 @@
 //! chosen free, certificates are made at each start. What others may know stands in files of one directory ([`place`]).
 
 pub mod certificates;
-pub mod control;
 pub mod file;
 pub mod host;
 pub mod http;
 pub mod place;
 pub mod process;
 pub mod replica;
-pub mod routes;
 pub mod versions;

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use tokio::process::Child;
 use tonic::transport::ClientTlsConfig;
 use unimodel_crds::Model;
+use unimodel_operator::control::Control;
 use unimodel_operator::{Answer, Replica, Trouble, Workload, server_config};
 
-use super::control::Control;
 use super::place::{Place, ServerState, last_line};
 use super::process;
 use crate::store::version_cache;
@@ -169,7 +169,9 @@ impl Server {
             task: self.task.clone(),
             name: self.name.clone(),
             environment: self.environment.clone(),
+            outdated: false,
             address: self.address.to_string(),
+            probe: None,
             answer: self.answer.clone(),
             trouble: self.trouble.clone(),
         }

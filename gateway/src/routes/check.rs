@@ -132,6 +132,7 @@ impl Check {
         let must = format!("at most timeout.max, {}", timeout.max);
         self.require(timeout.default <= timeout.max, format!("{path}.timeout.default"), timeout.default, &must);
         self.endpoints(&format!("{path}.endpoints"), &task.endpoints);
+        self.one_of_both(path, !task.endpoints.is_empty(), task.service.is_some());
         for (member, share) in [("canary", &task.canary), ("mirror", &task.mirror)] {
             if let Some(share) = share {
                 self.share(&format!("{path}.{member}"), share);
@@ -180,10 +181,17 @@ impl Check {
     fn share(&mut self, path: &str, share: &Share) {
         let right = (0.0..=100.0).contains(&share.percent);
         self.require(right, format!("{path}.percent"), share.percent, "from 0 to 100");
-        if share.percent > 0.0 && share.endpoints.is_empty() {
+        self.one_of_both(path, !share.endpoints.is_empty(), share.service.is_some());
+        if share.percent > 0.0 && share.endpoints.is_empty() && share.service.is_none() {
             self.say(format!("{path}.endpoints"), format!("is empty; {} % must go somewhere", share.percent));
         }
         self.endpoints(&format!("{path}.endpoints"), &share.endpoints);
+    }
+
+    fn one_of_both(&mut self, path: &str, endpoints: bool, service: bool) {
+        if endpoints && service {
+            self.say(format!("{path}.service"), "is there beside `endpoints`; give one of them");
+        }
     }
 
     fn endpoints(&mut self, path: &str, endpoints: &[Endpoint]) {

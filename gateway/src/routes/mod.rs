@@ -6,6 +6,6 @@ mod types;
 
 pub use load::{Problem, RoutesError, json_schema, parse};
 pub use types::{
-    Attribute, Element, Endpoint, Fallback, Head, Hedging, Popularity, Routes, Share, Span, StaticList, Task, Timeout,
-    Version,
+    Attribute, Element, Endpoint, Fallback, Head, Hedging, Popularity, Routes, Service, Share, Span, StaticList, Task,
+    Timeout, Version,
 };

@@ -131,8 +131,11 @@ pub struct Task {
     #[serde(default = "queue_depth")]
     pub queue_depth: usize,
     /// The servers that answer. None: the task has no server now.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<Endpoint>,
+    /// In place of `endpoints`, in a cluster: the Service whose pods answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<Service>,
     /// What answers when the task's servers do not, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fallback: Vec<Fallback>,
@@ -186,6 +189,18 @@ pub struct Endpoint {
     pub weight: f64,
 }
 
+/// A Service in a cluster: its pods that are ready answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Service {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The name of its port.
+    pub port: String,
+}
+
 fn one() -> f64 {
     1.0
 }
@@ -220,7 +235,11 @@ pub struct Share {
     /// Percent of the requests, from 0 to 100.
     pub percent: f64,
     /// The servers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<Endpoint>,
+    /// In place of `endpoints`, in a cluster: the Service whose pods answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<Service>,
 }
 
 /// When a second endpoint is asked.

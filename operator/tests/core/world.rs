@@ -78,6 +78,7 @@ impl World {
             resolved: self.resolved.clone(),
             requests: self.requests.clone(),
             facts: facts(),
+            gateway: None,
             now: self.now,
         }
     }
@@ -99,6 +100,8 @@ impl World {
                     name: format!("{}-{}", workload.task, self.started),
                     environment: workload.environment.clone(),
                     address: format!("127.0.0.1:{}", 9000 + self.started),
+                    outdated: false,
+                    probe: None,
                     answer: Some(Answer { active: Some(version), ..Answer::default() }),
                     trouble: None,
                 });

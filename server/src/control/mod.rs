@@ -11,7 +11,7 @@ mod versions;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use jiff::Timestamp;
@@ -45,6 +45,8 @@ pub struct Control {
     kernels: Kernels,
     metrics: Metrics,
     draining: AtomicBool,
+    /// Why no version is active yet.
+    start_failure: Mutex<Option<Failure>>,
     /// Held by the thread that prepares: one version at a time is being read into memory.
     preparing: Mutex<()>,
 }
@@ -65,6 +67,7 @@ impl Control {
             kernels,
             metrics,
             draining: AtomicBool::new(false),
+            start_failure: Mutex::new(None),
             preparing: Mutex::new(()),
         })
     }
@@ -87,6 +90,23 @@ impl Control {
     /// Whether the server has been told to stop.
     pub fn draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// A version that could answer, or does.
+    pub fn prepared(&self, version: &VersionId) -> Option<Arc<Prepared>> {
+        let versions = self.versions.borrow();
+        versions.prepared().find(|(name, _)| *name == version).map(|(_, prepared)| prepared.clone())
+    }
+
+    /// The first version could not be served.
+    pub fn failed_to_start(&self, failure: &Failure) {
+        *self.start_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.clone());
+    }
+
+    /// Why no version is active yet, as of the last try.
+    pub fn start_failure(&self) -> Option<Failure> {
+        let is_active = self.versions.borrow().active().is_some();
+        self.start_failure.lock().unwrap_or_else(PoisonError::into_inner).clone().filter(|_| !is_active)
     }
 
     /// Begins to prepare a version on a thread of low priority, unless it is there or under way.

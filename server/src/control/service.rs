@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, async_trait};
+use unimodel_model::schema::Element;
 use unimodel_model::store::StoreError;
 use unimodel_model::version::{ChannelName, Digest, Manifest, VersionId};
 use unimodel_protocol::control::v1;
@@ -57,6 +58,7 @@ impl ControlService for ControlGrpc {
             store: self.control.store().url().to_owned(),
             device: self.device.name().to_owned(),
             draining: self.control.draining(),
+            start_failure: self.control.start_failure().as_ref().map(failure),
             problems: versions
                 .active()
                 .map_or_else(Vec::new, |_| self.control.runtime.unfit())
@@ -104,6 +106,15 @@ impl ControlService for ControlGrpc {
         let discarded = self.control.discard(&version).map_err(refused)?;
         Ok(Response::new(v1::DiscardResponse { discarded }))
     }
+
+    async fn describe(&self, request: Request<v1::DescribeRequest>) -> Result<Response<v1::DescribeResponse>, Status> {
+        let version: VersionId = parse(request.into_inner().version, "version")?;
+        let Some(prepared) = self.control.prepared(&version) else {
+            return Err(Status::failed_precondition(format!("version `{version}` is neither prepared nor active")));
+        };
+        let popularity = prepared.loaded.popularity().map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(describe(&prepared, popularity)))
+    }
 }
 
 impl ControlGrpc {
@@ -131,14 +142,14 @@ fn refused(refused: Refused) -> Status {
 }
 
 fn state(version: &VersionId, held: &Held<Prepared>) -> v1::VersionState {
-    let (phase, failure, prepared) = match &held.phase {
+    let (phase, failed, prepared) = match &held.phase {
         Phase::Downloading => (v1::Phase::Downloading, None, None),
         Phase::Loading => (v1::Phase::Loading, None, None),
         Phase::Warming => (v1::Phase::Warming, None, None),
         Phase::Checking => (v1::Phase::Checking, None, None),
         Phase::Prepared(prepared) => (v1::Phase::Prepared, None, Some(prepared)),
         Phase::Active(prepared) => (v1::Phase::Active, None, Some(prepared)),
-        Phase::Failed(failure) => (v1::Phase::Failed, Some(failure), None),
+        Phase::Failed(failed) => (v1::Phase::Failed, Some(failed), None),
     };
     v1::VersionState {
         version: version.to_string(),
@@ -148,9 +159,44 @@ fn state(version: &VersionId, held: &Held<Prepared>) -> v1::VersionState {
         data_time: held.facts.map(|facts| timestamp(facts.data_time)),
         fetched_bytes: held.fetched.load(Ordering::Relaxed),
         total_bytes: held.facts.map_or(0, |facts| facts.total_bytes),
-        failure: failure
-            .map(|Failure { reason, message }| v1::Failure { reason: (*reason).to_owned(), message: message.clone() }),
+        failure: failed.map(failure),
         checks: prepared.map(|prepared| checks(prepared)).unwrap_or_default(),
+    }
+}
+
+fn failure(failure: &Failure) -> v1::Failure {
+    v1::Failure { reason: failure.reason.to_owned(), message: failure.message.clone() }
+}
+
+fn describe(prepared: &Prepared, popularity: Option<Vec<u8>>) -> v1::DescribeResponse {
+    let version = prepared.loaded.facts();
+    let schema = &version.schema;
+    let element = |element: &Element| v1::ContextElement {
+        name: element.name.clone(),
+        r#type: element.kind.name().to_owned(),
+        description: element.description.clone().unwrap_or_default(),
+        default: serde_json::to_string(&element.default).unwrap_or_default(),
+    };
+    v1::DescribeResponse {
+        version: version.name.to_string(),
+        data_time: Some(timestamp(version.data_time)),
+        items: version.items as u64,
+        context: schema.context.iter().map(element).collect(),
+        attributes: schema
+            .attributes
+            .iter()
+            .map(|a| v1::ItemAttribute { name: a.name.clone(), r#type: a.kind.name().to_owned() })
+            .collect(),
+        heads: schema
+            .heads
+            .iter()
+            .map(|head| v1::Head {
+                name: head.name.clone(),
+                description: head.description.clone().unwrap_or_default(),
+                elements: head.elements.clone(),
+            })
+            .collect(),
+        popularity: popularity.unwrap_or_default(),
     }
 }
 

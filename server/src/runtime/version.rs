@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use unimodel_model::Device;
-use unimodel_model::bundle::Model;
+use unimodel_model::bundle::{Model, files};
 use unimodel_model::catalogue::Catalogue;
 use unimodel_model::error::ModelError;
 use unimodel_model::features::{ContextError, Encoded, Encoder};
@@ -130,6 +130,18 @@ impl LoadedVersion {
     /// What callers see of it.
     pub fn facts(&self) -> &Arc<Version> {
         &self.facts
+    }
+
+    /// Its static popularity lists, as they were published.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    pub fn popularity(&self) -> std::io::Result<Option<Vec<u8>>> {
+        match std::fs::read(self.dir.join(files::POPULARITY)) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Its name in the store.

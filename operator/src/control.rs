@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use tonic::Status;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Error};
-use unimodel_operator::{Answer, Held, Operation, Phase, Trouble};
 use unimodel_protocol::control::v1::control_service_client::ControlServiceClient;
 use unimodel_protocol::control::v1::{
-    ActivateRequest, DiscardRequest, GetStateRequest, Phase as Stage, PrepareRequest, ResolveRequest, VersionState,
+    ActivateRequest, DescribeRequest, DescribeResponse, DiscardRequest, GetStateRequest, Phase as Stage,
+    PrepareRequest, ResolveRequest, VersionState,
 };
+
+use crate::refresh::Operation;
+use crate::snapshot::{Answer, Held, Phase, Trouble};
 
 /// How long one call may take. A store that is asked for a channel may be far away.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,7 +39,18 @@ impl Control {
             held: state.others.iter().map(held).collect(),
             problem: state.problems.first().map(|problem| problem.message.clone()),
             draining: state.draining,
+            tasks: state.tasks,
+            failure: state.start_failure.map(|failure| Trouble::new(failure.reason, failure.message)),
         })
+    }
+
+    /// What callers may know of a version that it has prepared or active.
+    ///
+    /// # Errors
+    /// It does not answer, or does not hold the version.
+    pub async fn describe(&mut self, version: &str) -> Result<DescribeResponse, Status> {
+        let answer = self.0.describe(DescribeRequest { version: version.to_owned() }).await?;
+        Ok(answer.into_inner())
     }
 
     /// Does it; for [`Operation::Resolve`] with the version that it answers.

@@ -1,39 +1,37 @@
-//! The gateway's routes file.
+//! The gateway's routes, from a plan.
 
-use unimodel_gateway::routes::{Endpoint, Fallback, Hedging, Routes, Share, Span, StaticList, Task, Timeout};
-use unimodel_operator::Route;
+use unimodel_gateway::routes::{Endpoint, Fallback, Hedging, Routes, Share, Span, StaticList, Task, Timeout, Version};
 
-use super::versions::Versions;
+use crate::plan::Route;
 
-/// The file of these routes: JSON, which says its own end.
-pub fn document(routes: &[Route], versions: &Versions) -> anyhow::Result<Vec<u8>> {
-    let mut names: Vec<&String> = routes.iter().filter_map(|route| route.version.as_ref()).collect();
-    names.sort();
+/// A routes file with the addresses of servers. `version`: what is known of a version.
+pub fn routes_document<'a>(routes: &[Route], version: impl Fn(&str) -> Option<&'a Version>) -> Routes {
+    let mut names: Vec<&str> = routes.iter().filter_map(|route| route.version.as_deref()).collect();
+    names.sort_unstable();
     names.dedup();
-    let document = Routes {
+    Routes {
         api_version: "unimodel.dev/v1alpha1".into(),
         kind: "Routes".into(),
-        versions: names.into_iter().filter_map(|name| Some(versions.get(name)?.route.clone())).collect(),
-        tasks: routes.iter().map(|route| task(route, versions)).collect(),
-    };
-    Ok(serde_json::to_vec_pretty(&document)?)
+        versions: names.into_iter().filter_map(|name| version(name).cloned()).collect(),
+        tasks: routes.iter().map(|route| task(route, route.version.as_deref().and_then(&version))).collect(),
+    }
 }
 
-fn task(route: &Route, versions: &Versions) -> Task {
-    let version = route.version.as_ref().and_then(|version| versions.get(version));
+fn task(route: &Route, version: Option<&Version>) -> Task {
     // An element that the version does not have makes its own task unusable, which its servers say. It must not make the
     // whole file so.
-    let known = |element: &&String| version.is_none_or(|known| known.route.context.iter().any(|e| e.name == **element));
+    let known = |element: &&String| version.is_none_or(|known| known.context.iter().any(|e| e.name == **element));
     Task {
         name: route.task.clone(),
         head: Some(route.head.clone()),
-        version: route.version.clone(),
+        version: version.map(|version| version.name.clone()),
         required: route.required.iter().filter(known).cloned().collect(),
         max_candidates: route.max_candidates as usize,
         timeout: Timeout { default: Span(route.default_timeout), max: Span(route.max_timeout) },
         max_concurrency: route.max_concurrency as usize,
         queue_depth: route.queue_depth as usize,
         endpoints: endpoints(&route.endpoints),
+        service: None,
         fallback: route.fallback.iter().map(fallback).collect(),
         canary: route.canary.as_ref().map(share),
         mirror: route.mirror.as_ref().map(share),
@@ -45,8 +43,8 @@ fn endpoints(addresses: &[String]) -> Vec<Endpoint> {
     addresses.iter().map(|address| Endpoint { address: address.clone(), weight: 1.0 }).collect()
 }
 
-fn share(share: &unimodel_operator::Share) -> Share {
-    Share { percent: f64::from(share.percent), endpoints: endpoints(&share.endpoints) }
+fn share(share: &crate::plan::Share) -> Share {
+    Share { percent: f64::from(share.percent), endpoints: endpoints(&share.endpoints), service: None }
 }
 
 fn fallback(step: &Option<String>) -> Fallback {

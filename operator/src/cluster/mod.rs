@@ -1,0 +1,202 @@
+//! The shell of a cluster: what `unimodel-operator run` does.
+//!
+//! [`watch`] keeps what the API server says in [`observed`]; [`queue`] says what is worked on next; [`reconcile`] works on
+//! it. [`children`], [`compare`], [`pods`], [`routes`] and [`notes`] decide as functions of values.
+
+pub mod admin;
+pub mod certificates;
+pub mod children;
+pub mod compare;
+pub mod leader;
+pub mod metrics;
+pub mod names;
+pub mod notes;
+pub mod observed;
+pub mod pods;
+pub mod polls;
+pub mod queue;
+pub mod reconcile;
+pub mod routes;
+pub mod secret;
+pub mod watch;
+pub mod writer;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use kube::client::ClientBuilder;
+use kube::runtime::events::{Recorder, Reporter};
+use kube::{Client, Config};
+use tokio::task::JoinSet;
+use tracing::Instrument;
+
+use admin::Admin;
+use leader::{Candidate, Claim, Election};
+use metrics::Metrics;
+use observed::Cluster;
+use queue::{Class, Queue};
+use reconcile::{Failure, Reconciler};
+use watch::{Health, Watches};
+use writer::Writer;
+
+/// Objects that are worked on at a time.
+const WORKERS: usize = 8;
+
+/// How long work that has begun may take to end.
+const END: Duration = Duration::from_secs(10);
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Namespaces to watch; none: all.
+    pub namespaces: Vec<String>,
+    /// The image of servers and gateways.
+    pub image: String,
+    /// Where /livez, /readyz and /metrics are answered.
+    pub admin_listen: SocketAddr,
+    /// The Lease.
+    pub candidate: Candidate,
+}
+
+/// Runs until `stop` ends, and gives the Lease back.
+///
+/// # Errors
+/// There is no cluster to be found, or the port is taken.
+pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
+    // One that is there already is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let metrics = Metrics::default();
+    let config =
+        Config::infer().await.context("cannot find the cluster: neither a kubeconfig nor a service account")?;
+    let builder = ClientBuilder::try_from(config).context("cannot speak to the cluster")?;
+    let client: Client = builder.with_layer(&metrics.counting()).build();
+
+    let (cluster, queue, health) = (Arc::<Cluster>::default(), Arc::<Queue>::default(), Arc::<Health>::default());
+    let counts = metrics.clone();
+    let watches = Watches {
+        client: client.clone(),
+        cluster: cluster.clone(),
+        queue: queue.clone(),
+        health: health.clone(),
+        failed: Arc::new(move |kind| counts.watch_failed(kind)),
+    };
+    match &settings.namespaces[..] {
+        [] => watches.begin(None),
+        namespaces => namespaces.iter().for_each(|namespace| watches.begin(Some(namespace))),
+    }
+    let election = Election::new(client.clone(), settings.candidate.clone());
+    let claim = election.claim();
+    let admin = Admin {
+        health: health.clone(),
+        metrics: metrics.clone(),
+        queue: queue.clone(),
+        cluster: cluster.clone(),
+        claim: claim.clone(),
+    };
+    let listener = tokio::net::TcpListener::bind(settings.admin_listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", settings.admin_listen))?;
+    tracing::info!(admin = %listener.local_addr()?, namespaces = ?settings.namespaces, image = settings.image, "watching");
+    tokio::spawn(admin::serve(listener, admin));
+
+    let reporter = Reporter { controller: names::MANAGER.into(), instance: Some(settings.candidate.identity.clone()) };
+    let recorder = Recorder::new(client.clone(), reporter);
+    let writer = Writer::new(client, claim.clone());
+    let reconciler =
+        Arc::new(Reconciler::new(cluster.clone(), queue.clone(), writer, recorder, settings.image.clone()));
+
+    let (stopping, stopped) = tokio::sync::watch::channel(false);
+    let (ended, end) = tokio::sync::oneshot::channel::<()>();
+    let election = tokio::spawn(election.run(async move { drop(end.await) }));
+    let mut workers = JoinSet::new();
+    for _ in 0..WORKERS {
+        let worker = Worker {
+            queue: queue.clone(),
+            reconciler: reconciler.clone(),
+            metrics: metrics.clone(),
+            claim: claim.clone(),
+        };
+        workers.spawn(worker.run(stopped.clone()));
+    }
+    tokio::spawn(lead(claim, health, cluster, queue));
+
+    stop.await;
+    tracing::info!("stops");
+    stopping.send_replace(true);
+    // Nobody else may write before what was begun has ended.
+    let all = async { while workers.join_next().await.is_some() {} };
+    if tokio::time::timeout(END, all).await.is_err() {
+        tracing::warn!("work on an object did not end in time");
+    }
+    drop(ended);
+    election.await.context("the election ended by itself")?;
+    Ok(())
+}
+
+/// Whenever the Lease is gained: everything is looked at, what was begun first.
+async fn lead(claim: Claim, health: Arc<Health>, cluster: Arc<Cluster>, queue: Arc<Queue>) {
+    let mut held = claim.held();
+    loop {
+        if held.wait_for(|held| *held).await.is_err() {
+            return;
+        }
+        while !health.missing().is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        for (key, begun) in cluster.keys() {
+            queue.add(key, if begun { Class::Begun } else { Class::New }, Duration::ZERO);
+        }
+        queue.open();
+        if held.wait_for(|held| !*held).await.is_err() {
+            return;
+        }
+        queue.close();
+    }
+}
+
+struct Worker {
+    queue: Arc<Queue>,
+    reconciler: Arc<Reconciler>,
+    metrics: Metrics,
+    claim: Claim,
+}
+
+impl Worker {
+    async fn run(self, mut stopped: tokio::sync::watch::Receiver<bool>) {
+        loop {
+            let key = tokio::select! {
+                key = self.queue.next() => key,
+                _ = stopped.wait_for(|stopped| *stopped) => return,
+            };
+            self.work(&key).await;
+        }
+    }
+
+    async fn work(&self, key: &observed::Key) {
+        let begun = Instant::now();
+        let id: u32 = rand::random();
+        let span = tracing::info_span!("reconcile", namespace = &*key.0, name = &*key.1, id = format!("{id:08x}"));
+        let result = self.reconciler.reconcile(key).instrument(span.clone()).await;
+        let _entered = span.enter();
+        let took = begun.elapsed();
+        let name = match result {
+            Ok(next) => {
+                self.queue.succeed(key, next);
+                "ok"
+            }
+            // Whoever holds the lease does it; if that is us again, all is looked at.
+            Err(Failure::NotLeader) => {
+                self.queue.succeed(key, Some(reconcile::SOON).filter(|_| self.claim.holds(Instant::now())));
+                "not_leader"
+            }
+            Err(failure) => {
+                let wait = self.queue.fail(key);
+                tracing::warn!(error = %failure, retry_in = ?wait, "not done");
+                if matches!(failure, Failure::Blocked(_)) { "blocked" } else { "error" }
+            }
+        };
+        self.metrics.reconciled(name, took);
+    }
+}

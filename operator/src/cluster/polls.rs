@@ -1,0 +1,162 @@
+//! Control ports: each server is asked how it is, often while something moves and seldom otherwise.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tonic::transport::ClientTlsConfig;
+
+use super::routes::{Versions, described};
+use crate::control::Control;
+use crate::snapshot::Answer;
+
+/// How often a server is asked while something moves.
+const EAGER: Duration = Duration::from_millis(500);
+/// How often otherwise.
+const CALM: Duration = Duration::from_secs(60);
+
+/// The port of every server.
+const PORT: u16 = 9443;
+
+/// A server that is asked.
+struct Poll {
+    control: Control,
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Poll {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[derive(Default)]
+struct Shared {
+    answer: Mutex<Option<Answer>>,
+    eager: AtomicBool,
+    wake: Notify,
+}
+
+/// The servers of one object, by the uid of their pods.
+#[derive(Default)]
+pub struct Polls(HashMap<String, Poll>);
+
+/// Who is told of what servers say.
+#[derive(Clone)]
+pub struct Told {
+    /// Something has changed.
+    pub changed: Arc<dyn Fn() + Send + Sync>,
+    /// What is known of versions: what is not known yet is asked.
+    pub versions: Arc<Mutex<Versions>>,
+}
+
+/// A server to ask.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// The uid of its pod.
+    pub uid: String,
+    /// Its address.
+    pub ip: String,
+    /// Something moves.
+    pub eager: bool,
+}
+
+impl Polls {
+    /// Asks these servers from now on, and no others.
+    pub fn keep(&mut self, servers: &[Server], tls: &ClientTlsConfig, told: &Told) {
+        self.0.retain(|uid, _| servers.iter().any(|server| server.uid == *uid));
+        for server in servers {
+            if !self.0.contains_key(&server.uid) {
+                let Ok(ip) = server.ip.parse() else { continue };
+                let Ok(control) = Control::new(SocketAddr::new(ip, PORT), tls) else { continue };
+                let shared = Arc::<Shared>::default();
+                let task = tokio::spawn(ask(control.clone(), shared.clone(), told.clone()));
+                self.0.insert(server.uid.clone(), Poll { control, shared, task });
+            }
+            if let Some(poll) = self.0.get(&server.uid)
+                && !poll.shared.eager.swap(server.eager, Ordering::Relaxed)
+                && server.eager
+            {
+                poll.shared.wake.notify_one();
+            }
+        }
+    }
+
+    /// Asks none any more, such as because certificates have changed.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// What a server said last.
+    pub fn answer(&self, uid: &str) -> Option<Answer> {
+        let poll = self.0.get(uid)?;
+        poll.shared.answer.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A way to call it.
+    pub fn control(&self, uid: &str) -> Option<Control> {
+        self.0.get(uid).map(|poll| poll.control.clone())
+    }
+
+    /// Asks it at once.
+    pub fn wake(&self, uid: &str) {
+        if let Some(poll) = self.0.get(uid) {
+            poll.shared.wake.notify_one();
+        }
+    }
+}
+
+async fn ask(mut control: Control, shared: Arc<Shared>, told: Told) {
+    let mut failures = 0;
+    loop {
+        let answer = control.state().await;
+        failures = if answer.is_some() { 0 } else { failures + 1 };
+        let mut news = false;
+        if let Some(version) = answer.as_ref().and_then(|answer| answer.active.clone()) {
+            news |= learn(&mut control, &version, &told.versions).await;
+        }
+        {
+            let mut known = shared.answer.lock().unwrap_or_else(PoisonError::into_inner);
+            news |= *known != answer;
+            *known = answer;
+        }
+        if news {
+            (told.changed)();
+        }
+        let pause = match failures {
+            0 if shared.eager.load(Ordering::Relaxed) => EAGER,
+            0 => CALM,
+            _ => EAGER.saturating_mul(2u32.saturating_pow(failures)).min(CALM),
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shared.wake.notified() => {}
+        }
+    }
+}
+
+/// Asks what is not known of a version; true where that was learned.
+async fn learn(control: &mut Control, version: &str, versions: &Mutex<Versions>) -> bool {
+    let lock = || versions.lock().unwrap_or_else(PoisonError::into_inner);
+    if lock().contains_key(version) {
+        return false;
+    }
+    match control.describe(version).await {
+        Ok(answer) => match described(&answer) {
+            Some(known) => lock().insert(version.to_owned(), known).is_none(),
+            None => {
+                tracing::warn!(version, "a server describes a version in a way that makes no sense");
+                false
+            }
+        },
+        Err(status) => {
+            tracing::warn!(version, %status, "a server does not describe its version");
+            false
+        }
+    }
+}

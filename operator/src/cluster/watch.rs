@@ -1,0 +1,251 @@
+//! Watches: one for each kind and namespace, each with a back-off of its own, so that one that is refused slows no other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::core::{DeserializeGuard, DynamicObject};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, Resource};
+use unimodel_crds::UnifiedModel;
+
+use super::children::Kind;
+use super::names;
+use super::observed::{Cluster, Key, What, is_begun, key, owner_of};
+use super::queue::{Class, Queue};
+use crate::rbac::Rule;
+
+/// What this needs, in each namespace that is watched. The verbs `get`, `list` and `watch` of routes and EndpointSlices are
+/// also what gateways are given: nobody can give more than they have.
+pub const RULES: &[Rule] = &[
+    Rule::new("unimodel.dev", &["unifiedmodels"], &["get", "list", "watch"]),
+    Rule::new("", &["pods"], &["list", "watch"]),
+    Rule::new("", &["configmaps", "services", "serviceaccounts"], &["get", "list", "watch"]),
+    Rule::new("apps", &["deployments"], &["get", "list", "watch"]),
+    Rule::new("policy", &["poddisruptionbudgets"], &["get", "list", "watch"]),
+    Rule::new("autoscaling", &["horizontalpodautoscalers"], &["get", "list", "watch"]),
+    Rule::new("rbac.authorization.k8s.io", &["roles", "rolebindings"], &["get", "list", "watch"]),
+    Rule::new("discovery.k8s.io", &["endpointslices"], &["list", "watch"]),
+];
+
+/// Changes come in bursts: what follows within this time is looked at together.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// A stream that has failed for so long without a success is no hiccup.
+const DEAD: Duration = Duration::from_secs(300);
+
+/// How the watches are.
+#[derive(Debug, Default)]
+pub struct Health(Mutex<BTreeMap<String, Stream>>);
+
+#[derive(Debug, Default)]
+struct Stream {
+    synced: bool,
+    failing_since: Option<Instant>,
+}
+
+impl Health {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Stream>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Watches that have not been told of everything yet.
+    pub fn missing(&self) -> Vec<String> {
+        self.lock().iter().filter(|(_, stream)| !stream.synced).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Watches that have failed for long.
+    pub fn dead(&self, now: Instant) -> Vec<String> {
+        let dead = |stream: &Stream| stream.failing_since.is_some_and(|since| now - since > DEAD);
+        self.lock().iter().filter(|(_, stream)| dead(stream)).map(|(name, _)| name.clone()).collect()
+    }
+
+    fn change(&self, name: &str, change: impl FnOnce(&mut Stream)) {
+        change(self.lock().entry(name.to_owned()).or_default());
+    }
+}
+
+/// What watches tell.
+#[derive(Clone)]
+pub struct Watches {
+    /// The way to the API server.
+    pub client: Client,
+    /// Where it is kept.
+    pub cluster: Arc<Cluster>,
+    /// Who is told.
+    pub queue: Arc<Queue>,
+    /// How they are.
+    pub health: Arc<Health>,
+    /// Errors, by kind.
+    pub failed: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+impl Watches {
+    /// Begins all watches in that namespace, or everywhere.
+    pub fn begin(&self, namespace: Option<&str>) {
+        let (client, within) = (&self.client, namespace.map(str::to_owned));
+        let objects = match namespace {
+            Some(namespace) => Api::namespaced(client.clone(), namespace),
+            None => Api::all(client.clone()),
+        };
+        self.follow::<DeserializeGuard<UnifiedModel>>(
+            "UnifiedModel",
+            What::Object,
+            within.clone(),
+            objects,
+            watcher::Config::default(),
+        );
+        let ours = || watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::MANAGER));
+        let pods = match namespace {
+            Some(namespace) => Api::namespaced(client.clone(), namespace),
+            None => Api::all(client.clone()),
+        };
+        self.follow::<Pod>("Pod", What::Pod, within.clone(), pods, ours());
+        for kind in Kind::ALL {
+            let resource = kind.resource();
+            let children = match namespace {
+                Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+                None => Api::all_with(client.clone(), &resource),
+            };
+            self.follow::<DynamicObject>(kind.name(), What::Child(kind), within.clone(), children, ours());
+        }
+    }
+
+    fn follow<K>(&self, kind: &'static str, what: What, namespace: Option<String>, api: Api<K>, config: watcher::Config)
+    where
+        K: Seen + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
+    {
+        let name = namespace.as_deref().map_or_else(|| kind.to_owned(), |namespace| format!("{kind} in {namespace}"));
+        self.health.change(&name, |_| {});
+        let mut follower = Follower { watches: self.clone(), what, namespace, listed: BTreeSet::new() };
+        tokio::spawn(async move {
+            let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(event) => {
+                        let done = matches!(event, Event::InitDone);
+                        follower.watches.health.change(&name, |stream| {
+                            stream.failing_since = None;
+                            stream.synced |= done;
+                        });
+                        follower.take(event);
+                    }
+                    Err(error) => {
+                        let mut first = false;
+                        follower.watches.health.change(&name, |stream| {
+                            first = stream.failing_since.is_none();
+                            stream.failing_since.get_or_insert_with(Instant::now);
+                        });
+                        if first {
+                            tracing::warn!(watch = name, %error, "a watch fails; it is tried again");
+                        }
+                        (follower.watches.failed)(kind);
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// What one watch keeps.
+struct Follower {
+    watches: Watches,
+    what: What,
+    namespace: Option<String>,
+    /// What a list has named that is not whole yet.
+    listed: BTreeSet<(Key, String)>,
+}
+
+impl Follower {
+    fn take<K: Seen>(&mut self, event: Event<K>) {
+        match event {
+            Event::Init => self.listed.clear(),
+            Event::InitApply(object) => {
+                let entry = owner(self.what, &object).zip(object.meta().name.clone());
+                self.listed.extend(entry);
+                self.put(object);
+            }
+            Event::Apply(object) => self.put(object),
+            Event::Delete(object) => {
+                if let (Some(key), Some(name)) = (owner(self.what, &object), object.meta().name.clone()) {
+                    self.remove(key, &name);
+                }
+            }
+            Event::InitDone => {
+                let listed = std::mem::take(&mut self.listed);
+                let gone = self.watches.cluster.unlisted(self.what, self.namespace.as_deref(), &listed);
+                for (key, name) in gone {
+                    self.remove(key, &name);
+                }
+            }
+        }
+    }
+
+    fn put<K: Seen>(&self, object: K) {
+        let class = object.class();
+        if let Some((key, true)) = object.put(&self.watches.cluster, self.what) {
+            self.watches.queue.add(key, class, GATHER);
+        }
+    }
+
+    fn remove(&self, key: Key, name: &str) {
+        let cluster = &self.watches.cluster;
+        let key = match self.what {
+            What::Object => cluster.remove_object(key),
+            What::Child(kind) => cluster.remove_child(kind, key, name),
+            What::Pod => cluster.remove_pod(key, name),
+        };
+        self.watches.queue.add(key, Class::Begun, GATHER);
+    }
+}
+
+/// Whose an object is: its own, or its owner's.
+fn owner<K: Resource>(what: What, object: &K) -> Option<Key> {
+    let meta = object.meta();
+    match what {
+        What::Object => Some(key(meta.namespace.as_deref()?, meta.name.as_deref()?)),
+        What::Child(_) | What::Pod => owner_of(object),
+    }
+}
+
+/// An object that is kept. `put`: whose it is, and whether something has changed.
+trait Seen: Resource + Sized {
+    fn put(self, cluster: &Cluster, what: What) -> Option<(Key, bool)>;
+
+    fn class(&self) -> Class {
+        Class::Begun
+    }
+}
+
+impl Seen for DeserializeGuard<UnifiedModel> {
+    fn put(self, cluster: &Cluster, _: What) -> Option<(Key, bool)> {
+        match self.0 {
+            Ok(object) => Some(cluster.put_object(object)),
+            Err(invalid) => {
+                let name = invalid.metadata.name.unwrap_or_default();
+                tracing::error!(name, error = invalid.error, "a UnifiedModel of another release cannot be read");
+                None
+            }
+        }
+    }
+
+    fn class(&self) -> Class {
+        if self.0.as_ref().is_ok_and(is_begun) { Class::Begun } else { Class::New }
+    }
+}
+
+impl Seen for Pod {
+    fn put(self, cluster: &Cluster, _: What) -> Option<(Key, bool)> {
+        cluster.put_pod(&self)
+    }
+}
+
+impl Seen for DynamicObject {
+    fn put(self, cluster: &Cluster, what: What) -> Option<(Key, bool)> {
+        let What::Child(kind) = what else { return None };
+        cluster.put_child(kind, self)
+    }
+}
