@@ -26,6 +26,7 @@ build() { # GROUP MODULE [LINKER_FLAGS]
         (cd "$group" && go build -trimpath -ldflags "-s -w ${3:-}" -o "$building/" $packages) >&2
         # Its package has no name of its own.
         [ ! -f "$building/server" ] || mv "$building/server" "$building/etcd"
+        chmod 755 "$building"
         # Another build may have been quicker.
         mv -T "$building" "$folder" 2>/dev/null || [ -d "$folder" ]
     fi
