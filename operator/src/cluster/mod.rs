@@ -68,8 +68,9 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send + 'st
     // One that is there already is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let metrics = Metrics::default();
-    let config =
-        Config::infer().await.context("cannot find the cluster: neither a kubeconfig nor a service account")?;
+    let mut config = Config::infer().await.context("cannot find the cluster: neither a kubeconfig nor a service account")?;
+    let agent = concat!("unimodel-operator/", env!("CARGO_PKG_VERSION"));
+    config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(agent)));
     let builder = ClientBuilder::try_from(config).context("cannot speak to the cluster")?;
     let client: Client = builder.with_layer(&metrics.counting()).build();
 

@@ -273,9 +273,10 @@ pub fn key(namespace: &str, name: &str) -> Key {
     (namespace.into(), name.into())
 }
 
-/// Whose an object is, by its labels: which its owner's name is too.
+/// Whose an object is: by its owner, or as pods have it, by its labels.
 pub fn owner_of<K: Resource>(object: &K) -> Option<Key> {
     let meta = object.meta();
-    let model = meta.labels.as_ref()?.get(names::MODEL)?;
-    Some(key(meta.namespace.as_deref()?, model))
+    let owner = meta.owner_references.iter().flatten().find(|owner| owner.kind == "UnifiedModel");
+    let label = || meta.labels.as_ref()?.get(names::MODEL).map(String::as_str);
+    Some(key(meta.namespace.as_deref()?, owner.map(|owner| owner.name.as_str()).or_else(label)?))
 }

@@ -253,7 +253,7 @@ impl Work<'_> {
         let wanted = children(&input);
 
         let (renewal, mut blocks) = self.certificates(&owner, now).await?;
-        blocks.extend(self.apply(&owner, &wanted, &scaling).await?);
+        self.apply(&owner, &wanted, &scaling, &mut blocks).await?;
         let mut wake = renewal.into_iter().chain(plan.wake).min().map(|time| until(time, now));
         if blocks.is_empty() {
             wake = wake.into_iter().chain(self.prune(&owner, &wanted).await?).min();
@@ -374,13 +374,18 @@ impl Work<'_> {
         owner: &Owner,
         wanted: &[Child],
         scaling: &BTreeMap<String, Scaling>,
-    ) -> Result<Vec<Block>, Failure> {
+        blocks: &mut Vec<Block>,
+    ) -> Result<(), Failure> {
         let routes = names::routes(&owner.name);
         let (last, first): (Vec<&Child>, Vec<&Child>) =
             wanted.iter().partition(|child| child.kind == Kind::ConfigMap && child.name == routes);
-        let mut blocks = Vec::new();
         for child in first.into_iter().chain(last) {
             let task = child.value["metadata"]["labels"][names::TASK].as_str().map(str::to_owned);
+            // Pods would find what is another's in the place of what they need.
+            let lacks = blocks.iter().any(|block| block.task.is_none() || block.task == task);
+            if child.kind >= Kind::Deployment && lacks {
+                continue;
+            }
             match self.put(owner, child, task.as_ref().and_then(|task| scaling.get(task))).await {
                 Ok(()) => {}
                 Err(Failure::Write { what, source }) if matches!(source.code(), Some(400 | 403 | 422)) => {
@@ -393,7 +398,7 @@ impl Work<'_> {
                 Err(failure) => return Err(failure),
             }
         }
-        Ok(blocks)
+        Ok(())
     }
 
     async fn put(&self, owner: &Owner, child: &Child, scaling: Option<&Scaling>) -> Result<(), Failure> {
