@@ -6,6 +6,8 @@
 #                         that UNIMODEL_IMAGE and STORE_IMAGE name, and leaves it; see docs/kubernetes.md
 #   UNIMODEL_PROGRAMS     uses the programs of this folder in place of building them
 #   UNIMODEL_E2E_KEEP=1   leaves the cluster up, for the next run and for looking at it
+#
+# e2e/run.sh --images makes the two images in target/e2e/images and no more.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 KEPT=$PWD/target/e2e
@@ -65,16 +67,26 @@ tests() { # With the words before cargo.
     return $result
 }
 
-FILTER=("$@")
 rm -rf "$KEPT"
 mkdir -p "$KEPT"
 programs
+if [ "${1:-}" = --images ]; then
+    images
+    exit
+fi
+FILTER=("$@")
 $CARGO test --workspace --test together --test alone --no-run
 train
 
 if [ -n "${KUBECONFIG:-}" ]; then
     PATH=$(e2e/kubernetes/build.sh kubernetes):$(e2e/kubernetes/build.sh helm):$PATH
-    trap 'kill $FORWARD; kubectl delete -f e2e/store.yaml; helm uninstall unimodel unimodel-crds -n unimodel-system' EXIT
+    finish() {
+        kill "${FORWARD:-}" || true
+        helm uninstall unimodel --namespace unimodel-system || true
+        helm uninstall unimodel-crds || true
+        kubectl delete -f e2e/store.yaml || true
+    } 2>/dev/null
+    trap finish EXIT
     install env
     kubectl -n unimodel-e2e port-forward service/store 17070:7070 >/dev/null &
     FORWARD=$!

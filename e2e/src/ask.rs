@@ -91,7 +91,11 @@ impl Gateway {
     pub async fn answers(&self, task: &str, context: &Value, limit: Duration) -> Value {
         until(&format!("{task} answers"), limit, async || {
             let answer = self.rank(task, context).await?;
-            if answer["fallback"].is_null() { Ok(answer) } else { Err(format!("by a fallback: {}", answer["fallback"])) }
+            if answer["fallback"].is_null() {
+                Ok(answer)
+            } else {
+                Err(format!("by a fallback: {}", answer["fallback"]))
+            }
         })
         .await
     }
@@ -163,10 +167,20 @@ impl Load {
     /// Ends it, and fails the test if one request was not answered by the task's own servers.
     pub async fn all_answered(self, least: u64) -> Report {
         let report = self.end().await;
-        println!("{} answered, {} by a fallback, {} failed, slowest {:.0?}", report.answered, report.by_fallback,
-            report.failed.len(), report.slowest);
-        assert!(report.failed.is_empty(), "{} of {} failed: {:#?}", report.failed.len(), report.answered,
-            &report.failed[..report.failed.len().min(10)]);
+        println!(
+            "{} answered, {} by a fallback, {} failed, slowest {:.0?}",
+            report.answered,
+            report.by_fallback,
+            report.failed.len(),
+            report.slowest
+        );
+        assert!(
+            report.failed.is_empty(),
+            "{} of {} failed: {:#?}",
+            report.failed.len(),
+            report.answered,
+            &report.failed[..report.failed.len().min(10)]
+        );
         assert!(report.answered >= least, "only {} requests were made", report.answered);
         report
     }

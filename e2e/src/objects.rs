@@ -78,7 +78,12 @@ impl Model {
         let pods = self.place.pods(&format!("app.kubernetes.io/instance={}", self.name)).await;
         let child = |pod: &Pod| Child {
             uid: pod.metadata.uid.clone().unwrap(),
-            restarts: pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten()).map(|c| c.restart_count).sum(),
+            restarts: pod
+                .status
+                .iter()
+                .flat_map(|s| s.container_statuses.iter().flatten())
+                .map(|c| c.restart_count)
+                .sum(),
         };
         pods.iter().map(|pod| (pod.metadata.name.clone().unwrap(), child(pod))).collect()
     }

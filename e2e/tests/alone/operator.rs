@@ -6,7 +6,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::ListParams;
 use serde_json::json;
 use unimodel_crds::RefreshPhase;
-use unimodel_e2e::{Place, Release, kubectl, kubectl_with, on_cluster, sample_of, seconds, until, versions};
+use unimodel_e2e::{Place, Release, image, kubectl, kubectl_with, on_cluster, sample_of, seconds, until, versions};
 
 const TASKS: &str = "
   - {name: search, replicas: {min: 2}}
@@ -21,11 +21,14 @@ async fn templates(place: &Place) -> BTreeMap<String, String> {
     deployments.iter().map(|d| (d.metadata.name.clone().unwrap(), template(d))).collect()
 }
 
+/// As a person installs it without helm.
+const PLAIN: &str = include_str!("../../../manifests/namespace-install.yaml");
+
 #[test]
 #[ignore = "needs a cluster: make e2e"]
-fn in_one_namespace_it_sees_nothing_else() {
+fn by_the_plain_file_in_one_namespace_it_sees_nothing_else() {
     on_cluster("own", seconds(240), async |place: Place| {
-        let release = Release::install(&place, "");
+        place.kubectl_with("apply --server-side -f -", &PLAIN.replace("unimodel:0.1.0", &image())).well();
         let store = place.store().await;
         // One that another namespace has is none of its business.
         let other = format!("{}-other", place.namespace);
@@ -35,7 +38,7 @@ fn in_one_namespace_it_sees_nothing_else() {
         place.model("shop").ready(seconds(120)).await;
         place.gateway("shop").await.answers("search", &json!({"query": "gounnounisk"}), seconds(20)).await;
 
-        let account = format!("--as=system:serviceaccount:{}:operator-unimodel-operator", place.namespace);
+        let account = format!("--as=system:serviceaccount:{}:unimodel-operator", place.namespace);
         for what in ["list pods", "get unifiedmodels", "patch deployments", "get secrets"] {
             let answer = kubectl(&format!("-n {other} auth can-i {what} {account}"));
             assert_eq!(answer.printed.trim(), "no", "{}", answer.said);
@@ -44,10 +47,9 @@ fn in_one_namespace_it_sees_nothing_else() {
         assert_eq!(children, "");
         let status = kubectl(&format!("-n {other} get um shop -o jsonpath={{.status}}")).well();
         assert_eq!(status, "");
-        let log = place.kubectl("logs deployment/operator-unimodel-operator").well();
+        let log = place.kubectl("logs deployment/unimodel-operator").well();
         assert!(!log.to_lowercase().contains("forbidden"), "{log}");
         kubectl(&format!("delete namespace {other} --wait=false"));
-        release.uninstall();
     });
 }
 
@@ -71,10 +73,16 @@ fn a_standby_takes_over_and_nothing_is_written_twice() {
         let lease = release.lease().await.spec.unwrap();
         let time = u64::try_from(lease.lease_duration_seconds.unwrap()).unwrap();
         place.kubectl(&format!("delete pod {first} --force --grace-period=0 --wait=false")).well();
-        place.apply(&sample_of(&store, TASKS).replace("cpu: 11m", "cpu: 13m").replace("related}", "related, owner: me}"));
-        place.kubectl_with("apply --server-side --field-manager=lists-team -f -",
-            "{apiVersion: unimodel.dev/v1alpha1, kind: UnifiedModel, metadata: {name: shop}, \
-              spec: {tasks: [{name: lists, head: category}]}}").well();
+        place.apply(
+            &sample_of(&store, TASKS).replace("cpu: 11m", "cpu: 13m").replace("related}", "related, owner: me}"),
+        );
+        place
+            .kubectl_with(
+                "apply --server-side --field-manager=lists-team -f -",
+                "{apiVersion: unimodel.dev/v1alpha1, kind: UnifiedModel, metadata: {name: shop}, \
+              spec: {tasks: [{name: lists, head: category}]}}",
+            )
+            .well();
         until("the other has taken the edit", seconds(time + 15), async || {
             let found = place.kubectl("get deployment shop-lists");
             if found.succeeded { Ok(()) } else { Err(found.said) }
@@ -172,6 +180,35 @@ fn a_refresh_goes_on_after_the_operator_was_killed() {
         })
         .await;
         load.all_answered(50).await;
+        release.uninstall();
+    });
+}
+
+#[test]
+#[ignore = "needs a cluster: make e2e"]
+fn a_wrong_image_is_said_and_what_served_serves_on() {
+    on_cluster("image", seconds(240), async |place: Place| {
+        let release = Release::install(&place, "");
+        let store = place.store().await;
+        place.apply(&sample_of(&store, "  - {name: search}"));
+        let model = place.model("shop");
+        model.ready(seconds(120)).await;
+        let gateway = place.gateway("shop").await;
+        let query = json!({"query": "gounnounisk"});
+        gateway.answers("search", &query, seconds(20)).await;
+        let load = gateway.load("search", query, 2);
+        release.upgrade("--set serving.image=localhost/nowhere:1");
+        let said = until("the reason is the kubelet's", seconds(60), async || {
+            let task = model.task("search").await?;
+            let ready = task.conditions.into_iter().find(|c| c.type_ == "Ready").ok_or("no condition")?;
+            let pull = ready.reason.contains("ImagePull");
+            if pull { Ok(ready.message) } else { Err(format!("{ready:?}")) }
+        })
+        .await;
+        assert!(said.contains("localhost/nowhere:1"), "{said}");
+        load.all_answered(50).await;
+        release.upgrade("");
+        model.ready(seconds(60)).await;
         release.uninstall();
     });
 }

@@ -54,7 +54,9 @@ fn another_team_adds_a_task_and_takes_it_away() {
         place.kubectl("delete um shop").well();
         until("all is gone", seconds(90), async || {
             let left = place
-                .kubectl("get deployments,services,configmaps,secrets,serviceaccounts,roles,rolebindings,pdb,pods -o name")
+                .kubectl(
+                    "get deployments,services,configmaps,secrets,serviceaccounts,roles,rolebindings,pdb,pods -o name",
+                )
                 .well();
             let left: Vec<&str> = left.lines().filter(|name| name.contains("/shop-")).collect();
             if left.is_empty() { Ok(()) } else { Err(left.join(", ")) }

@@ -1,4 +1,4 @@
-//! The sample that the project shows, as it is written but for the store and the size of a processor.
+//! The sample that the project shows, as it is written but for the store.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,11 @@ use unimodel_e2e::{Place, on_cluster, seconds};
 
 const SAMPLE: &str = include_str!("../../../manifests/samples/movielens/unifiedmodel-cluster.yaml");
 
-/// The sample over the test's store. Two whole processors are all that the test's node has.
+/// The sample over the test's store.
 fn sample(store: &str) -> serde_yaml::Value {
     let mut document: serde_yaml::Value = serde_yaml::from_str(SAMPLE).unwrap();
     document["spec"]["model"]["source"] =
         serde_yaml::to_value(json!({"uri": store, "secretRef": {"name": "store"}})).unwrap();
-    for class in document["spec"]["hardwareClasses"].as_sequence_mut().unwrap() {
-        class["resources"]["requests"]["cpu"] = "210m".into();
-    }
     document
 }
 
@@ -58,8 +55,8 @@ fn four_tasks_answer_each_in_its_environment() {
         }
         let wide = model.servers("category").await.remove(0);
         let narrow = model.servers("related").await.remove(0);
-        assert_eq!(requested(&wide, "cpu").as_deref(), Some("210m"));
-        assert_ne!(requested(&narrow, "cpu").as_deref(), Some("210m"));
+        assert_eq!(requested(&wide, "cpu").as_deref(), Some("200m"));
+        assert_eq!(requested(&narrow, "cpu").as_deref(), Some("100m"));
 
         // What a person reads.
         let listed = place.kubectl("get um").well();

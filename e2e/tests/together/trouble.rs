@@ -55,10 +55,10 @@ fn what_is_missing_in_the_store_is_named() {
         let said = model.reason("search", "VersionNotFound", seconds(90)).await;
         assert!(said.contains(&second), "{said}");
 
-        place.apply(&sample_of(&store, "  - {name: search}\n  - {name: other, head: nowhere}").replace(
-            "channel: stable",
-            &format!("version: {first}"),
-        ));
+        place.apply(
+            &sample_of(&store, "  - {name: search}\n  - {name: other, head: nowhere}")
+                .replace("channel: stable", &format!("version: {first}")),
+        );
         let said = model.reason("other", "HeadMissing", seconds(90)).await;
         assert!(said.contains("nowhere"), "{said}");
         model.reason("search", "Serving", seconds(90)).await;
@@ -73,15 +73,16 @@ fn a_pod_that_cannot_run_says_why() {
         // Too little for a model: the kernel ends it.
         let tight = "  - {name: tight, resources: {requests: {cpu: 10m, memory: 4Mi}, limits: {memory: 4Mi}}}\n";
         let tasks = "  - {name: search, hardwareClass: tight}\n  - {name: related}";
-        let document = sample_of(&store, tasks).replace("  hardwareClasses:\n", &format!("  hardwareClasses:\n{tight}"));
+        let document =
+            sample_of(&store, tasks).replace("  hardwareClasses:\n", &format!("  hardwareClasses:\n{tight}"));
         place.apply(&document);
         let model = place.model("shop");
-        let said = model.reason("search", "OutOfMemory", seconds(90)).await;
+        let said = model.reason("search", "OOMKilled", seconds(90)).await;
         assert!(said.contains("memory"), "{said}");
         model.reason("related", "Serving", seconds(90)).await;
         until("the reason is an event too", seconds(20), async || {
             let events = place.kubectl("get events -o wide").well();
-            if events.contains("OutOfMemory") { Ok(()) } else { Err(events) }
+            if events.contains("OOMKilled") { Ok(()) } else { Err(events) }
         })
         .await;
     });
