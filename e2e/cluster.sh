@@ -5,6 +5,7 @@
 #   cluster.sh exec CMD…      runs CMD in the cluster's network, with its kubectl and KUBECONFIG
 #   cluster.sh import FILE…   puts docker-archives into the node's image store
 #   cluster.sh logs FOLDER    copies the programs' logs
+#   cluster.sh audit          prints the file in which the API server notes what pods ask for
 #   cluster.sh down           ends everything and leaves nothing
 #
 # UNIMODEL_CLUSTER names it (default unimodel), so that there may be several.
@@ -274,6 +275,7 @@ node) node ;;
 exec) shift && inside "$@" ;;
 import) shift && import "$@" ;;
 logs) mkdir -p "$2" && cp -r "$STATE/log/." "$STATE/node.log" "$2" ;;
+audit) echo "$STATE/log/audit.log" ;;
 down) down ;;
-*) die "usage: cluster.sh up | exec CMD… | import FILE… | logs FOLDER | down" ;;
+*) die "usage: cluster.sh up | exec CMD… | import FILE… | logs FOLDER | audit | down" ;;
 esac

@@ -103,5 +103,7 @@ else
     e2e/cluster.sh up
     e2e/cluster.sh import "$KEPT"/images/*.tar
     install e2e/cluster.sh exec
+    UNIMODEL_E2E_AUDIT=$(e2e/cluster.sh audit)
+    export UNIMODEL_E2E_AUDIT
     tests e2e/cluster.sh exec
 fi

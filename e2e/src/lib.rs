@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)] // A test fails by panicking; what is public here is so for tests alone.
 
 mod ask;
+mod audit;
 mod objects;
 mod place;
 mod release;
@@ -9,6 +10,7 @@ mod shell;
 mod store;
 
 pub use ask::{Gateway, Load, Report};
+pub use audit::{Request, requests};
 pub use objects::{Child, Model, sample_of};
 pub use place::{Place, on_cluster};
 pub use release::{Release, image};

@@ -36,7 +36,7 @@ fn the_model_serves_on_and_all_recovers_by_itself() {
     on_cluster("apiserver", seconds(300), async |place: Place| {
         let release = Release::install(&place, "");
         let store = place.store().await;
-        let tasks = "  - {name: search, replicas: {min: 2}}";
+        let tasks = "  - {name: search, replicas: {min: 2}, timeout: {default: 3s, max: 5s}}";
         place.apply(&sample_of(&store, tasks));
         let model = place.model("shop");
         model.ready(seconds(120)).await;

@@ -1,16 +1,21 @@
 //! The operator ends, changes hands, is upgraded and removed, while a model serves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::ListParams;
 use serde_json::json;
 use unimodel_crds::RefreshPhase;
-use unimodel_e2e::{Place, Release, image, kubectl, kubectl_with, on_cluster, sample_of, seconds, until, versions};
+use unimodel_e2e::{
+    Place, Release, Request, image, kubectl, kubectl_with, on_cluster, requests, sample_of, seconds, until, versions,
+};
+
+/// The ServiceAccount of a release that is called `operator`.
+const ACCOUNT: &str = "operator-unimodel-operator";
 
 const TASKS: &str = "
-  - {name: search, replicas: {min: 2}}
-  - {name: related}
+  - {name: search, replicas: {min: 2}, timeout: {default: 3s, max: 5s}}
+  - {name: related, timeout: {default: 3s, max: 5s}}
 ";
 
 /// The templates of all pods of the model.
@@ -73,9 +78,6 @@ fn a_standby_takes_over_and_nothing_is_written_twice() {
         let lease = release.lease().await.spec.unwrap();
         let time = u64::try_from(lease.lease_duration_seconds.unwrap()).unwrap();
         place.kubectl(&format!("delete pod {first} --force --grace-period=0 --wait=false")).well();
-        place.apply(
-            &sample_of(&store, TASKS).replace("cpu: 11m", "cpu: 13m").replace("related}", "related, owner: me}"),
-        );
         place
             .kubectl_with(
                 "apply --server-side --field-manager=lists-team -f -",
@@ -105,6 +107,13 @@ fn a_standby_takes_over_and_nothing_is_written_twice() {
         load.all_answered(100).await;
         let after = model.children().await;
         assert!(before.iter().all(|(name, child)| after.get(name) == Some(child)), "a pod was touched");
+        // Who has stopped writing never writes again.
+        if let Some(requests) = requests(&place.namespace, ACCOUNT) {
+            let mut writers: Vec<String> = requests.into_iter().filter(Request::writes).map(|each| each.pod).collect();
+            writers.dedup();
+            let distinct: BTreeSet<&String> = writers.iter().collect();
+            assert!(writers.len() >= 2 && writers.len() == distinct.len(), "{writers:?}");
+        }
         release.uninstall();
     });
 }
@@ -134,6 +143,11 @@ fn upgrades_and_removal_leave_the_model_serving() {
         tokio::time::sleep(seconds(10)).await;
         assert_eq!(templates(&place).await, pod_templates);
         assert_eq!(place.kubectl(objects).well(), written, "a restart writes nothing");
+        if let Some(requests) = requests(&place.namespace, ACCOUNT) {
+            let leader = release.leader().await;
+            let written: Vec<_> = requests.iter().filter(|each| each.pod == leader && each.writes()).collect();
+            assert!(written.is_empty(), "a restart writes nothing: {written:?}");
+        }
 
         release.uninstall();
         tokio::time::sleep(seconds(10)).await;
@@ -190,7 +204,7 @@ fn a_wrong_image_is_said_and_what_served_serves_on() {
     on_cluster("image", seconds(240), async |place: Place| {
         let release = Release::install(&place, "");
         let store = place.store().await;
-        place.apply(&sample_of(&store, "  - {name: search}"));
+        place.apply(&sample_of(&store, "  - {name: search, timeout: {default: 3s, max: 5s}}"));
         let model = place.model("shop");
         model.ready(seconds(120)).await;
         let gateway = place.gateway("shop").await;

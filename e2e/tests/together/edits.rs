@@ -4,8 +4,8 @@ use serde_json::json;
 use unimodel_e2e::{Place, on_cluster, sample_of, seconds, until};
 
 const TWO: &str = "
-  - {name: search, replicas: {min: 2}, refresh: {}}
-  - {name: related, hardwareClass: small}
+  - {name: search, replicas: {min: 2}, timeout: {default: 3s, max: 5s}}
+  - {name: related, hardwareClass: small, timeout: {default: 3s, max: 5s}}
 ";
 
 #[test]
@@ -81,11 +81,11 @@ fn a_knob_restarts_nothing_and_a_class_rolls_its_tasks_alone() {
         // The gateway takes the one, the servers the other.
         place.apply(&sample_of(
             &store,
-            &TWO.replace("refresh: {}", "timeout: {default: 123ms}, inference: {maxCandidates: 2}"),
+            &TWO.replacen("default: 3s, max: 5s}", "default: 1234ms, max: 5s}, inference: {maxCandidates: 2}", 1),
         ));
         until("the gateway has the new timeout", seconds(60), async || {
             let (_, tasks) = gateway.get("/v1/tasks").await?;
-            if tasks.contains("0.123s") { Ok(()) } else { Err(tasks) }
+            if tasks.contains("1.234s") { Ok(()) } else { Err(tasks) }
         })
         .await;
         // The test asks for three.
