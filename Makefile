@@ -20,6 +20,7 @@ lint: ## Formatting and lints
 	scripts/render-manifests.sh --check
 
 test: data lint ## Everything that must hold
+	@scripts/install-chromium.sh
 	VERSITYGW="$$(scripts/install-versitygw.sh)" && export VERSITYGW && $(CARGO) test --workspace
 	$(CARGO) test --workspace --test clients -- --ignored
 
@@ -28,6 +29,7 @@ generate: ## Files that are made from code: JSON Schemas, contract listing, CRD,
 	UNIMODEL_WRITE_SCHEMA=1 $(CARGO) test --workspace --test routes schema
 	UNIMODEL_WRITE_CONTRACT=1 $(CARGO) test --workspace --test compatibility
 	UNIMODEL_WRITE_CRD=1 $(CARGO) test --workspace --test definition the_file
+	UNIMODEL_WRITE_RBAC=1 $(CARGO) test --workspace --test cluster the_charts
 	scripts/render-manifests.sh
 
 e2e: ## The cluster tests on a cluster of their own (needs root), or on yours by KUBECONFIG; TESTS="part of a name" for some

@@ -4,6 +4,7 @@ happened. Ends with status 0 only if all of it held. Run by scripts/demo.sh, aft
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import threading
@@ -88,10 +89,9 @@ class Clients:
 
 def publish_second():
     """A version that goes on from the first for a few steps: newer, and quick to make."""
-    text = (SAMPLE / "pipeline.yaml").read_text()
-    text = text.replace("../../../data", str(ROOT / "data")).replace("sql/", f"{SAMPLE}/sql/")
+    text = (DEMO / "pipeline.yaml").read_text()
     pipeline = DEMO / "second.yaml"
-    pipeline.write_text(text + "\ntraining: {steps: 200}\n" if "\ntraining:" not in text else text)
+    pipeline.write_text(re.sub(r"(?m)^training:.*", "training: {batch: 256, steps: 60}", text))
     first = task("search")["activeVersion"]
     trained = unimodel("train", "-f", str(pipeline), "--store", STORE, "--parent", first, "--no-compare",
                        "--work", "target/demo/work-second", "--output", "json")

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, Parser};
 use tracing_subscriber::EnvFilter;
-use unimodel_model::threads::restart_without_candle_threads;
+use unimodel_model::threads::{NO_CANDLE_THREADS, restart_with};
 
 use crate::commands::Command;
 
@@ -42,7 +42,7 @@ enum Program {
 }
 
 fn main() -> ExitCode {
-    let restarted = restart_without_candle_threads();
+    let restarted = restart_with(&[NO_CANDLE_THREADS]);
     let Cli { program, verbose } = Cli::parse();
     let result = match program {
         Program::Command(command) => {

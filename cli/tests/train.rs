@@ -4,12 +4,12 @@
 
 mod place;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use place::{Place, succeeded};
+use place::{Place, Serving, succeeded};
 
 /// What another team would add to have its own task: what an item is followed by in the same hands.
 const FIFTH_SQL: &str = "
@@ -104,7 +104,7 @@ fn serves(place: &Place, version: &str) {
     let addresses = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--store", "store"];
     let serve = |tasks: &[&str]| {
         let mut command = place.command(&["serve"]);
-        command.args(addresses).args(tasks).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(addresses).args(tasks);
         command
     };
     let refused = serve(&["--task", "serch"]).output().unwrap();
@@ -115,25 +115,24 @@ fn serves(place: &Place, version: &str) {
     let error = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && error.contains("has no version `20990101T000000Z-00000000`"), "{error}");
 
-    let mut child = serve(&["--task", "search", "--task", "next=continue"]).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let mut serving = Serving::start(serve(&["--task", "search", "--task", "next=continue"]));
+    let line = &serving.line;
     let said = line.strip_prefix(&format!("Serving {version} at http://")).unwrap_or_else(|| panic!("{line}"));
-    let (address, example) = said.split_once(';').unwrap();
+    let (_, example) = said.split_once(';').unwrap();
     assert!(example.starts_with(" try: curl -s http://"), "{line}");
     let body = r#"{"candidates":{"all":true},"limit":5}"#;
     assert!(example.contains(body), "{line}");
     for task in ["search", "next"] {
-        let mut stream = TcpStream::connect(address).unwrap();
+        let mut stream = TcpStream::connect(serving.address()).unwrap();
         let head = format!("POST /v1/tasks/{task}:rank HTTP/1.1\r\nhost: x\r\nconnection: close\r\n");
         write!(stream, "{head}content-length: {}\r\n\r\n{body}", body.len()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(version), "{answer}");
     }
-    let killed = Command::new("kill").args(["-s", "TERM", &child.id().to_string()]).status().unwrap();
+    let killed = Command::new("kill").args(["-s", "TERM", &serving.child.id().to_string()]).status().unwrap();
     assert!(killed.success());
-    assert!(child.wait().unwrap().success());
+    assert!(serving.child.wait().unwrap().success());
 }
 
 #[test]

@@ -16,6 +16,7 @@ use serde_json::json;
 use tonic::service::Routes as Services;
 use tower::Service;
 use unimodel_protocol::inference as pb;
+use unimodel_transport::telemetry;
 
 use crate::address::{self, Address, Own, Readiness};
 use crate::body::{self, Body};
@@ -125,6 +126,7 @@ impl Observed<'_> {
             Some(task) => task.state.metrics.done(self.protocol, outcome, took),
             None => self.gateway.metrics.unrouted.add(outcome),
         }
+        telemetry::record(self.task.as_ref().map_or("", |task| &*task.name), outcome);
         let share = self.gateway.settings.access_log;
         if share > 0.0 && rand::rng().random_bool(share.min(1.0)) {
             let task = self.task.as_ref().map_or("", |task| &*task.name);

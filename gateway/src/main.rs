@@ -8,13 +8,16 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 use unimodel_gateway::admin::Admin;
 use unimodel_gateway::cluster::Source;
 use unimodel_gateway::front::Front;
 use unimodel_gateway::gateway::{Gateway, Settings};
 use unimodel_gateway::listen::{ConnectionLimits, bind, serve};
 use unimodel_gateway::{cluster, timeout, watch};
+use unimodel_transport::telemetry::{LogFormat, Telemetry};
+
+/// The name of this program in traces.
+const SERVICE_NAME: &str = "unimodel-gateway";
 
 /// One address for all tasks of a model: routes requests by task, and answers by something else where a task's servers
 /// do not.
@@ -33,9 +36,12 @@ struct Arguments {
     /// Address of the data port: HTTP/1.1, HTTP/2 without TLS, and gRPC
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8000")]
     listen: SocketAddr,
-    /// Address of the admin port: /livez, /readyz, /metrics, /debug/state
+    /// Address of the admin port: a page for people at /, and /livez, /readyz, /metrics, /debug/state
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
     admin_listen: SocketAddr,
+    /// How to write the log, to standard error; RUST_LOG says how much
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogFormat,
     /// Threads that serve; 0: one per core
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     workers: usize,
@@ -64,10 +70,7 @@ fn share(text: &str) -> Result<f64, String> {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    match start(&arguments) {
+    match start(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -85,10 +88,15 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
         _ => tokio::runtime::Builder::new_multi_thread(),
     };
     let runtime = builder.worker_threads(workers).enable_all().build().context("cannot start threads")?;
-    runtime.block_on(run(arguments))
+    runtime.block_on(async {
+        let telemetry = Telemetry::start(SERVICE_NAME, arguments.log_format, "info")?;
+        let result = run(arguments, &telemetry).await;
+        telemetry.stop().await;
+        result
+    })
 }
 
-async fn run(arguments: &Arguments) -> anyhow::Result<()> {
+async fn run(arguments: &Arguments, telemetry: &Telemetry) -> anyhow::Result<()> {
     let settings = Settings { access_log: arguments.access_log, ..Settings::default() };
     let (gateway, listener, admin_listener);
     if let Some(path) = &arguments.routes {
@@ -124,9 +132,9 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
     };
     let limits = ConnectionLimits::default();
-    let admin = serve(admin_listener, Admin(gateway.clone()), limits, std::future::pending(), Duration::ZERO);
+    let admin = serve(admin_listener, Admin::new(gateway.clone()), limits, std::future::pending(), Duration::ZERO);
     let cut = tokio::select! {
-        cut = serve(listener, Front::new(gateway), limits, stop, arguments.grace) => cut,
+        cut = serve(listener, telemetry.trace(Front::new(gateway)), limits, stop, arguments.grace) => cut,
         _ = admin => 0,
     };
     if cut > 0 {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use unimodel_transport::telemetry;
+
 use crate::error::RankError;
 use crate::ranking::{Exchange, Protocol, Ranking};
 use crate::request::{Asked, RankResponse, Task};
@@ -82,11 +84,9 @@ impl Front {
 
     /// Tells the runtime that the answer is made.
     pub(crate) fn done<T>(&self, call: &Call, result: &Result<T, RankError>) {
-        self.ranking.observe(&Exchange {
-            protocol: call.protocol,
-            task: call.task.as_ref().map(|task| &*task.name),
-            error: result.as_ref().err().map(|error| error.kind().name),
-            elapsed: call.received.elapsed(),
-        });
+        let task = call.task.as_ref().map(|task| &*task.name);
+        let error = result.as_ref().err().map(|error| error.kind().name);
+        telemetry::record(task.unwrap_or_default(), error.unwrap_or("ok"));
+        self.ranking.observe(&Exchange { protocol: call.protocol, task, error, elapsed: call.received.elapsed() });
     }
 }

@@ -14,6 +14,5 @@ pub mod ranking;
 pub mod request;
 pub mod runtime;
 pub mod serve;
-pub mod telemetry;
 
 pub use unimodel_transport::timeout;

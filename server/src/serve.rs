@@ -6,12 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper_util::service::TowerToHyperService;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use unimodel_model::store::{Store, StoreError};
+use unimodel_transport::listener;
+use unimodel_transport::telemetry::{LogFormat, Telemetry, TelemetryError};
 
 use crate::compute::kernels::Kernels;
 use crate::compute::threads::{allowed_cores, keep_rayon_to_one_thread};
@@ -25,7 +28,9 @@ use crate::http::listener::{ConnectionLimits, serve as serve_http};
 use crate::metrics::Metrics;
 use crate::operations::{self, FileReload, Operations, OperationsMetrics, ProcessCollector, Threads};
 use crate::runtime::{Runtime, RuntimeError};
-use crate::telemetry::{LogFormat, Telemetry, TelemetryError};
+
+/// The name of this program in traces.
+const SERVICE_NAME: &str = "unimodel-server";
 
 /// How often watched files are read.
 const POLL_FILES: Duration = Duration::from_secs(1);
@@ -149,7 +154,11 @@ pub fn serve(serving: Serving) -> Result<(), ServeError> {
     let rayon = keep_rayon_to_one_thread();
     check(&serving.config)?;
     let cores = allowed_cores().map_err(system("the list of cores"))?.len().max(1);
-    let threads = Threads { workers: serving.config.workers.map_or(cores, NonZeroUsize::get), io: io_threads(cores) };
+    let io = io_threads(cores);
+    // With a compute thread on every core, each wake of one drives a thread that reads and writes from its core: on two
+    // cores that took a third of the requests a second.
+    let workers = serving.config.workers.map_or(cores.saturating_sub(io).max(1), NonZeroUsize::get);
+    let threads = Threads { workers, io };
     let io = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads.io)
         .thread_name("io")
@@ -157,12 +166,12 @@ pub fn serve(serving: Serving) -> Result<(), ServeError> {
         .build()
         .map_err(system("threads"))?;
     let result = io.block_on(async {
-        let telemetry = Telemetry::start(serving.log_format, serving.log_filter)?;
+        let telemetry = Telemetry::start(SERVICE_NAME, serving.log_format, serving.log_filter)?;
         if let Err(error) = rayon {
             tracing::warn!(%error, "preparing a version may take cores from serving");
         }
         let result = run(serving, threads, &telemetry).await;
-        telemetry.stop();
+        telemetry.stop().await;
         result
     });
     // A preparation under way is not waited for.
@@ -226,10 +235,10 @@ async fn run(serving: Serving, threads: Threads, telemetry: &Telemetry) -> Resul
     let device = config_receiver.borrow().device;
 
     let front = Front { ranking: runtime.clone(), body: BodyLimits::default() };
-    let router = telemetry.trace(crate::http::service(front));
-    let data = tokio::spawn(serve_http(
+    let service = telemetry.trace(TowerToHyperService::new(crate::http::service(front)));
+    let data = tokio::spawn(listener::serve(
         data,
-        router,
+        service,
         ConnectionLimits::default(),
         reached(stopped.clone(), Stage::Draining),
         grace,

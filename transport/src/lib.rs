@@ -1,8 +1,9 @@
-//! What a data port does whatever is behind it, the model server or the gateway: connections, deadlines, and errors as
-//! callers see them.
+//! What a data port does whatever is behind it, the model server or the gateway: connections, deadlines, logs
+//! and traces, and errors as callers see them.
 
 pub mod listener;
 mod preface;
 pub mod problem;
 pub mod statistics;
+pub mod telemetry;
 pub mod timeout;

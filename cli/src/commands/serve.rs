@@ -12,7 +12,7 @@ use unimodel_model::store::Store;
 use unimodel_model::version::{ChannelName, VersionId};
 use unimodel_server::config::{AdmissionConfig, DeviceKind, ServerConfig, Start, TaskConfig};
 use unimodel_server::serve::{OnStartFailure, Ready, Serving, serve};
-use unimodel_server::telemetry::LogFormat;
+use unimodel_transport::telemetry::LogFormat;
 
 use crate::output;
 use crate::store::{StoreArgs, version_cache};

@@ -1,8 +1,9 @@
 //! A folder with synthetic data, and `unimodel` run in it as a person would.
 #![allow(dead_code)] // Not every test file uses all of it.
 
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -65,4 +66,32 @@ impl Place {
 pub(crate) fn succeeded(output: &Output) -> Value {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
+}
+
+/// `unimodel serve`, which ends with the test.
+pub(crate) struct Serving {
+    pub(crate) child: Child,
+    /// What it says once it serves.
+    pub(crate) line: String,
+}
+
+impl Serving {
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Self { child, line }
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        let said = self.line.split_once(" at http://").and_then(|(_, said)| said.split_once(';'));
+        said.unwrap_or_else(|| panic!("{}", self.line)).0
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }

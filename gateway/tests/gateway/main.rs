@@ -3,15 +3,20 @@
 
 #![allow(clippy::unwrap_used)]
 
+// It shares the collector of traces with the server's tests.
+#[path = "../../../server/tests/serving/collector.rs"]
+mod collector;
 mod deadlines;
 mod fallback;
 mod isolation;
 mod limits;
 mod own;
+mod page;
 mod process;
 mod reload;
 mod resilience;
 mod routing;
 mod server;
 mod shares;
+mod traces;
 mod world;

@@ -15,10 +15,10 @@ use crate::server::{Behaviour, Server};
 use crate::world::{ALL, Answer, Client, file, request, task};
 
 /// The program with a routes file of its own.
-struct Program {
+pub(crate) struct Program {
     child: Child,
-    address: SocketAddr,
-    admin: SocketAddr,
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
     lines: tokio::io::Lines<BufReader<tokio::process::ChildStderr>>,
     routes: PathBuf,
     _folder: tempfile::TempDir,
@@ -27,7 +27,12 @@ struct Program {
 const PROGRAM: &str = env!("CARGO_BIN_EXE_unimodel-gateway");
 
 impl Program {
-    async fn start(tasks: &str) -> Self {
+    pub(crate) async fn start(tasks: &str) -> Self {
+        Self::with(tasks, &[]).await
+    }
+
+    /// With those variables in its environment.
+    pub(crate) async fn with(tasks: &str, environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let routes = folder.path().join("routes.yaml");
         std::fs::write(&routes, file(tasks)).unwrap();
@@ -36,6 +41,7 @@ impl Program {
             .arg(&routes)
             .env_remove("RUST_LOG")
             .env("NO_COLOR", "1")
+            .envs(environment.iter().copied())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -73,11 +79,15 @@ impl Program {
         Client::connect(self.address).await.post(&format!("/v1/tasks/{task}:rank"), ALL).await
     }
 
-    async fn admin(&self, path: &str) -> Answer {
+    pub(crate) async fn admin(&self, path: &str) -> Answer {
         Client::connect(self.admin).await.send(Request::get(path).body(Full::default()).unwrap()).await
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) async fn exited(&mut self) -> std::process::ExitStatus {
+        self.child.wait().await.unwrap()
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
         let id = self.child.id().unwrap().to_string();
         assert!(std::process::Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
     }
@@ -154,7 +164,7 @@ async fn it_finishes_what_is_in_flight_when_it_is_told_to_stop() {
     let closed = async { while tokio::net::TcpStream::connect(program.address).await.is_ok() {} };
     tokio::time::timeout(Duration::from_secs(20), closed).await.unwrap();
     assert_eq!(waiting.await.unwrap().problem(), "deadline-exceeded");
-    assert!(program.child.wait().await.unwrap().success());
+    assert!(program.exited().await.success());
 }
 
 /// The error of a start that fails.

@@ -68,7 +68,8 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send + 'st
     // One that is there already is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let metrics = Metrics::default();
-    let mut config = Config::infer().await.context("cannot find the cluster: neither a kubeconfig nor a service account")?;
+    let mut config =
+        Config::infer().await.context("cannot find the cluster: neither a kubeconfig nor a service account")?;
     let agent = concat!("unimodel-operator/", env!("CARGO_PKG_VERSION"));
     config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(agent)));
     let builder = ClientBuilder::try_from(config).context("cannot speak to the cluster")?;
@@ -113,12 +114,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send + 'st
     let election = tokio::spawn(election.run(async move { drop(end.await) }));
     let mut workers = JoinSet::new();
     for _ in 0..WORKERS {
-        let worker = Worker {
-            queue: queue.clone(),
-            reconciler: reconciler.clone(),
-            metrics: metrics.clone(),
-            claim: claim.clone(),
-        };
+        let worker = Worker { queue: queue.clone(), reconciler: reconciler.clone(), metrics: metrics.clone() };
         workers.spawn(worker.run(stopped.clone()));
     }
     tokio::spawn(lead(claim, health, cluster, queue));
@@ -161,7 +157,6 @@ struct Worker {
     queue: Arc<Queue>,
     reconciler: Arc<Reconciler>,
     metrics: Metrics,
-    claim: Claim,
 }
 
 impl Worker {
@@ -187,9 +182,9 @@ impl Worker {
                 self.queue.succeed(key, next);
                 "ok"
             }
-            // Whoever holds the lease does it; if that is us again, all is looked at.
+            // Whoever holds the lease does it, which may be us again.
             Err(Failure::NotLeader) => {
-                self.queue.succeed(key, Some(reconcile::SOON).filter(|_| self.claim.holds(Instant::now())));
+                self.queue.succeed(key, Some(reconcile::SOON));
                 "not_leader"
             }
             Err(failure) => {

@@ -156,7 +156,9 @@ impl Cluster {
     }
 
     /// Takes an object, unless a later state of it is known. Whose it is, and whether it is news.
-    pub fn put_object(&self, object: UnifiedModel) -> (Key, bool) {
+    pub fn put_object(&self, mut object: UnifiedModel) -> (Key, bool) {
+        // Half of its size, and nobody asks for it.
+        object.metadata.managed_fields = None;
         let key = key(&object.namespace().unwrap_or_default(), &object.name_any());
         let mut families = self.lock();
         let family = families.entry(key.clone()).or_default();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -18,6 +18,9 @@ use crate::snapshot::Answer;
 const EAGER: Duration = Duration::from_millis(500);
 /// How often otherwise.
 const CALM: Duration = Duration::from_secs(60);
+
+/// A server that has not said anything for so long is not counted on. One that is late once may only be busy.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// The port of every server.
 const PORT: u16 = 9443;
@@ -113,17 +116,25 @@ impl Polls {
 
 async fn ask(mut control: Control, shared: Arc<Shared>, told: Told) {
     let mut failures = 0;
+    let mut heard = Instant::now();
     loop {
         let answer = control.state().await;
-        failures = if answer.is_some() { 0 } else { failures + 1 };
+        if answer.is_some() {
+            failures = 0;
+            heard = Instant::now();
+        } else {
+            failures += 1;
+        }
         let mut news = false;
         if let Some(version) = answer.as_ref().and_then(|answer| answer.active.clone()) {
             news |= learn(&mut control, &version, &told.versions).await;
         }
         {
             let mut known = shared.answer.lock().unwrap_or_else(PoisonError::into_inner);
-            news |= *known != answer;
-            *known = answer;
+            if answer.is_some() || heard.elapsed() > SILENCE {
+                news |= *known != answer;
+                *known = answer;
+            }
         }
         if news {
             (told.changed)();

@@ -107,7 +107,7 @@ impl Order {
     }
 
     /// Objects that wait to be worked on now.
-    pub fn len(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.ready.len()
     }
 }
@@ -184,8 +184,8 @@ impl Queue {
     }
 
     /// Objects that wait to be worked on now.
-    pub fn len(&self) -> usize {
-        self.lock().len()
+    pub fn waiting(&self) -> usize {
+        self.lock().waiting()
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Resource, ResourceExt};
 use unimodel_crds::{Model, RefreshPhase, UnifiedModel, UnifiedModelStatus, resolve};
@@ -437,6 +438,9 @@ impl Work<'_> {
         let Some(found) = found.map_err(failed(what.clone()))? else {
             return Err(Failure::Write { what, source: WriteError::Late });
         };
+        if found.owner_references().iter().any(|reference| is_leftover(reference, owner)) {
+            return Err(Failure::Write { what, source: WriteError::Leftover });
+        }
         let ours = found.owner_references().iter().any(|reference| reference.uid == owner.uid);
         if ours {
             // We made it a moment ago, or somebody has taken its labels away.
@@ -473,6 +477,8 @@ impl Work<'_> {
             let what = format!("{} {name}", kind.name());
             let deleted = self.reconciler.writer.delete(*kind, &owner.namespace, name, &observed.uid).await;
             deleted.map_err(failed(what))?;
+            // Until the watch says so, it would be removed again.
+            self.reconciler.cluster.remove_child(*kind, self.key.clone(), name);
         }
         Ok(None)
     }
@@ -556,6 +562,11 @@ impl Block {
             None => snapshot.gateway = Some(self.trouble.clone()),
         }
     }
+}
+
+/// Whether something belongs to an object of the same name that was there before.
+pub(super) fn is_leftover(reference: &OwnerReference, owner: &Owner) -> bool {
+    reference.kind == "UnifiedModel" && reference.name == owner.name && reference.uid != owner.uid
 }
 
 /// A server that there is not, and why.

@@ -15,8 +15,8 @@ use tonic::transport::ClientTlsConfig;
 use super::certificates::Certificates;
 use super::children::Owner;
 use super::names;
-use super::reconcile::{Failure, failed};
-use super::writer::{Writer, bytes};
+use super::reconcile::{Failure, failed, is_leftover};
+use super::writer::{WriteError, Writer, bytes};
 use crate::snapshot::Trouble;
 
 /// How long the operator's own certificate is used: far shorter than it lasts.
@@ -68,7 +68,10 @@ impl Secrets {
             if made.is_none() {
                 let found = writer.secret(&owner.namespace, &name).await.map_err(what())?;
                 match found {
-                    Some(found) if !belongs(&found, owner) => {
+                    Some(found) if owners(&found).any(|reference| is_leftover(reference, owner)) => {
+                        return Err(what()(WriteError::Leftover));
+                    }
+                    Some(found) if owners(&found).all(|reference| reference.uid != owner.uid) => {
                         let message =
                             format!("there is a Secret {name} already, and it does not belong to this object");
                         return Ok(Some(Trouble::new("NameTaken", message)));
@@ -151,8 +154,8 @@ fn full(owner: &Owner) -> String {
     format!("{}/{}", owner.namespace, owner.name)
 }
 
-fn belongs(secret: &Secret, owner: &Owner) -> bool {
-    secret.metadata.owner_references.iter().flatten().any(|reference| reference.uid == owner.uid)
+fn owners(secret: &Secret) -> impl Iterator<Item = &OwnerReference> {
+    secret.metadata.owner_references.iter().flatten()
 }
 
 fn secret(owner: &Owner, certificates: &Certificates, uid: Option<String>) -> Secret {

@@ -27,6 +27,9 @@ pub enum WriteError {
     /// The API server did not answer in time.
     #[error("the API server did not answer within {WRITE:?}")]
     Late,
+    /// What is in the way is about to go.
+    #[error("it belongs to an object of that name that was deleted, and goes with it")]
+    Leftover,
     /// The API server, or the way to it.
     #[error(transparent)]
     Api(#[from] kube::Error),

@@ -35,6 +35,10 @@ mod world;
 use process::{Server, Setup};
 use unimodel_server::serve::io_threads;
 
+// As in the server: the constant server is the same but for the model.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A measurement by its name.
 const MEASUREMENTS: [&str; 6] = ["rate", "mixed", "reload", "cancelled", "overload", "cold-start"];
 
@@ -75,10 +79,9 @@ fn movielens() -> String {
     std::env::var("STORE").unwrap_or_else(|_| format!("file://{demo}"))
 }
 
-/// A server of that version with two compute threads.
+/// A server of that version with the one compute thread that it takes by itself on two cores.
 fn movielens_setup() -> Setup {
     Setup {
-        workers: 2,
         tasks: "[{name: notifications, timeout: {default: 10s, max: 60s}, maxConcurrency: 4096}, \
                  {name: search, timeout: {default: 10s, max: 60s}, maxConcurrency: 4096}]"
             .into(),

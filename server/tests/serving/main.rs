@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cache;
+mod collector;
 mod config;
 mod control;
 #[allow(dead_code)]

@@ -224,7 +224,8 @@ pub fn train(
     };
     let ranker = match &schema.network.ranker {
         Some(_) => {
-            let on = validate(&validations, &Network::new(schema, catalogue, tensors.clone())?)?;
+            // The best weights are those of the best validation.
+            let on = progress.validations.iter().map(|v| v.1).fold(f64::NEG_INFINITY, f64::max);
             let off = validate(&validations, &without_ranker(schema, catalogue, &tensors)?)?;
             Some(RankerEffect { on, off })
         }

@@ -74,6 +74,7 @@ fn pod(input: &Input<'_>, name: &str, routes: &str) -> Value {
         format!("--endpoints={}={}", names::MODEL, owner.name),
         "--listen=0.0.0.0:8000".to_owned(),
         "--admin-listen=0.0.0.0:9090".to_owned(),
+        "--log-format=json".to_owned(),
         format!("--drain-delay={delay}s"),
         format!("--grace={grace}s"),
     ];

@@ -65,11 +65,10 @@ fn service(input: &Input<'_>, name: &str, task: &Task) -> Child {
 }
 
 fn deployment(input: &Input<'_>, name: &str, task: &Task, workload: &Workload, scaling: Scaling) -> Child {
-    // A device that is taken as a whole has no room for a second server beside the first.
-    let (surge, unavailable) = match task.hardware.device {
-        Device::Cpu => (1, 0),
-        Device::Cuda => (0, 1),
-    };
+    // A device that is taken as a whole, such as `nvidia.com/gpu`, has no room for a second server beside the first.
+    let hardware = &task.hardware;
+    let whole = hardware.device == Device::Cuda || hardware.limits.keys().any(|resource| resource.contains('/'));
+    let (surge, unavailable) = if whole { (0, 1) } else { (1, 0) };
     let selector = names::selector(&input.owner.name, Some(&task.name));
     let deadline = task.refresh.load_timeout.as_secs().saturating_add(60).min(86_400);
     let mut spec = json!({
