@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::core::v1::Service;
 use kube::Api;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
-use object_store::{ObjectStore, ObjectStoreExt, path};
+use object_store::{ObjectStoreExt, path};
 use serde_json::json;
 
 use crate::place::Place;

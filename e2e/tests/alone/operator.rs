@@ -133,7 +133,7 @@ fn upgrades_and_removal_leave_the_model_serving() {
         let (pods, pod_templates) = (model.children().await, templates(&place).await);
         let objects = "get deployments,services,configmaps,serviceaccounts,roles,rolebindings,pdb,um \
                        -l app.kubernetes.io/managed-by=unimodel-operator \
-                       -o jsonpath={range.items[*]}{.kind}/{.metadata.name}={.metadata.resourceVersion};{end}";
+                       -o custom-columns=K:.kind,N:.metadata.name,R:.metadata.resourceVersion";
         let written = place.kubectl(objects).well();
         let load = gateway.load("search", query.clone(), 2);
 

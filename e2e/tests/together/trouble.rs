@@ -12,6 +12,13 @@ const GPU: &str = "
 #[ignore = "needs a cluster: make e2e"]
 fn a_device_that_no_node_has_is_said_in_the_schedulers_words() {
     on_cluster("gpu", seconds(240), async |place: Place| {
+        let node = kubectl("get nodes -o jsonpath={.items[0].metadata.name}").well();
+        let device = |count: &str| {
+            let has = format!(r#"{{"nvidia.com/gpu":{count}}}"#);
+            let patch = format!(r#"{{"status":{{"capacity":{has},"allocatable":{has}}}}}"#);
+            kubectl(&format!("patch node {node} --subresource=status --type=merge -p {patch}")).well();
+        };
+        device("null");
         let store = place.store().await;
         let tasks = "  - {name: search, hardwareClass: gpu}\n  - {name: related}";
         let document = sample_of(&store, tasks).replace("  hardwareClasses:\n", &format!("  hardwareClasses:{GPU}"));
@@ -21,11 +28,6 @@ fn a_device_that_no_node_has_is_said_in_the_schedulers_words() {
         assert!(said.contains("Insufficient nvidia.com/gpu"), "{said}");
         model.reason("related", "Serving", seconds(90)).await;
 
-        let node = kubectl("get nodes -o jsonpath={.items[0].metadata.name}").well();
-        let device = |count: &str| {
-            let patch = format!(r#"{{"status":{{"capacity":{{"nvidia.com/gpu":{count}}}}}}}"#);
-            kubectl(&format!("patch node {node} --subresource=status --type=merge -p {patch}")).well();
-        };
         device("\"1\"");
         model.ready(seconds(60)).await;
         let gateway = place.gateway("shop").await;

@@ -36,7 +36,7 @@ fn each_task_takes_a_version_at_its_own_time_and_refuses_a_damaged_one() {
         .await;
         assert_eq!(failed.reason.as_deref(), Some("DigestMismatch"));
         let message = failed.message.unwrap();
-        assert!(message.contains("model.safetensors") && message.contains("sha256"), "{message}");
+        assert!(message.contains("model.safetensors") && message.contains("SHA-256"), "{message}");
         assert_eq!(model.task("search").await.unwrap().active_version.as_deref(), Some(first.as_str()));
 
         // Whole, it is taken when the task's next time comes.
