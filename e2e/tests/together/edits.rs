@@ -20,7 +20,12 @@ fn another_team_adds_a_task_and_takes_it_away() {
 
         let team = "apply --server-side --field-manager=lists-team -f -";
         let head = "apiVersion: unimodel.dev/v1alpha1\nkind: UnifiedModel\nmetadata: {name: shop}\n";
-        place.kubectl_with(team, &format!("{head}spec: {{tasks: [{{name: lists, head: category}}]}}")).well();
+        place
+            .kubectl_with(
+                team,
+                &format!("{head}spec: {{tasks: [{{name: lists, head: category, timeout: {{default: 3s, max: 5s}}}}]}}"),
+            )
+            .well();
         let gateway = place.gateway("shop").await;
         gateway.answers("lists", &json!({"genre": "Comedy"}), seconds(60)).await;
         model.ready(seconds(60)).await;
@@ -95,7 +100,14 @@ fn a_knob_restarts_nothing_and_a_class_rolls_its_tasks_alone() {
         })
         .await;
         place.apply(&sample_of(&store, TWO));
-        gateway.answers("search", &query, seconds(100)).await;
+        // Each of them by itself: one that has not heard of it yet would refuse one of these.
+        until("both servers have the old limit again", seconds(100), async || {
+            for _ in 0..20 {
+                gateway.rank("search", &query).await?;
+            }
+            Ok(())
+        })
+        .await;
         assert_eq!(model.children().await, before, "a pod was touched");
 
         // Another class of machines: its task rolls, without a failed request, and no other task does.

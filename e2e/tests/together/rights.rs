@@ -12,24 +12,26 @@ fn the_operator_may_not_do_what_it_need_not() {
     for what in [
         "list secrets",
         "watch secrets",
-        "create pods/exec",
+        "create pods --subresource=exec",
         "create pods",
         "delete pods",
         "get nodes",
-        "get nodes/proxy",
-        "create pods/portforward",
+        "get nodes --subresource=proxy",
+        "create pods --subresource=portforward",
         "impersonate users",
         "escalate roles",
         "create clusterroles",
         "create clusterrolebindings",
         "delete unifiedmodels",
-        "create serviceaccounts/token",
+        "create serviceaccounts --subresource=token",
         "update customresourcedefinitions",
     ] {
         let answer = may(what);
         assert_eq!(answer.printed.trim(), "no", "{}", answer.said);
     }
-    for what in ["patch deployments", "list pods", "patch unifiedmodels/status", "create events.events.k8s.io"] {
+    for what in
+        ["patch deployments", "list pods", "patch unifiedmodels --subresource=status", "create events.events.k8s.io"]
+    {
         let answer = may(what);
         assert_eq!(answer.printed.trim(), "yes", "{}", answer.said);
     }
