@@ -371,6 +371,7 @@ fn a_server_reads_what_the_core_writes() {
         created: jiff::Timestamp::UNIX_EPOCH,
         previous: Default::default(),
         replicas: vec![],
+        gateway: None,
         resolved: Default::default(),
         requests: Default::default(),
         facts: Default::default(),

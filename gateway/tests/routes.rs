@@ -71,7 +71,7 @@ fn form_is_checked_with_its_place() {
         "maxConcurrency: 16",
         "maxConcurency: 16",
         "tasks[1]: unknown field `maxConcurency`, expected one of `name`, `head`, `version`, `required`, \
-         `maxCandidates`, `timeout`, `maxConcurrency`, `queueDepth`, `endpoints`, `fallback`, `canary`, `mirror`, \
+         `maxCandidates`, `timeout`, `maxConcurrency`, `queueDepth`, `endpoints`, `service`, `fallback`, `canary`, `mirror`, \
          `hedging` at line 25 column 3",
     );
     says(

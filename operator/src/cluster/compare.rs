@@ -26,7 +26,7 @@ pub fn need(child: &Child, observed: Option<&Observed>, owner: &str) -> Need {
     }
     // The digest tells of fields that are applied no longer, the fields of changes by others.
     let applied = child.value["metadata"]["annotations"][APPLIED].as_str();
-    let same = observed.applied.as_deref() == applied && holds(&child.value, &observed.value());
+    let same = observed.applied.as_deref() == applied && observed.has_all(&child.value);
     if same { Need::Nothing } else { Need::Update(observed.uid.clone()) }
 }
 

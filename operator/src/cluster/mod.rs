@@ -1,16 +1,20 @@
 //! The shell of a cluster: what `unimodel-operator run` does.
 //!
 //! [`watch`] keeps what the API server says in [`observed`]; [`queue`] says what is worked on next; [`reconcile`] works on
-//! it. [`children`], [`compare`], [`pods`], [`routes`] and [`notes`] decide as functions of values.
+//! it. [`observe`], [`children`], [`compare`], [`pods`], [`routes`] and [`notes`] decide as functions of values, and [`apply`]
+//! does what they say.
 
 pub mod admin;
+pub mod apply;
 pub mod certificates;
 pub mod children;
 pub mod compare;
+pub mod failure;
 pub mod leader;
 pub mod metrics;
 pub mod names;
 pub mod notes;
+pub mod observe;
 pub mod observed;
 pub mod pods;
 pub mod polls;
@@ -33,11 +37,12 @@ use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use admin::Admin;
+use failure::Failure;
 use leader::{Candidate, Claim, Election};
 use metrics::Metrics;
 use observed::Cluster;
 use queue::{Class, Queue};
-use reconcile::{Failure, Reconciler};
+use reconcile::Reconciler;
 use watch::{Health, Watches};
 use writer::Writer;
 
@@ -117,7 +122,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send + 'st
         let worker = Worker { queue: queue.clone(), reconciler: reconciler.clone(), metrics: metrics.clone() };
         workers.spawn(worker.run(stopped.clone()));
     }
-    tokio::spawn(lead(claim, health, cluster, queue));
+    tokio::spawn(lead(claim, health, cluster, queue, reconciler));
 
     stop.await;
     tracing::info!("stops");
@@ -133,7 +138,13 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send + 'st
 }
 
 /// Whenever the Lease is gained: everything is looked at, what was begun first.
-async fn lead(claim: Claim, health: Arc<Health>, cluster: Arc<Cluster>, queue: Arc<Queue>) {
+async fn lead(
+    claim: Claim,
+    health: Arc<Health>,
+    cluster: Arc<Cluster>,
+    queue: Arc<Queue>,
+    reconciler: Arc<Reconciler>,
+) {
     let mut held = claim.held();
     loop {
         if held.wait_for(|held| *held).await.is_err() {
@@ -150,6 +161,7 @@ async fn lead(claim: Claim, health: Arc<Health>, cluster: Arc<Cluster>, queue: A
             return;
         }
         queue.close();
+        reconciler.rest();
     }
 }
 

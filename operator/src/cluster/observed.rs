@@ -1,7 +1,7 @@
 //! What watches have said of the cluster, by the object that it belongs to. Objects are kept as small as they are needed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::DynamicObject;
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use unimodel_crds::UnifiedModel;
 
 use super::children::{APPLIED, Kind, REPLICAS_BY, TEMPLATE};
+use super::compare::holds;
 use super::names;
 use super::pods::PodFacts;
 use crate::snapshot::Trouble;
@@ -34,6 +35,8 @@ pub struct Observed {
     pub deployment: Option<DeploymentFacts>,
     /// Its fields, as JSON: a tenth of what the same takes as a tree.
     json: Box<[u8]>,
+    /// Whether it has all that was applied.
+    whole: OnceLock<bool>,
 }
 
 /// What is needed of a Deployment.
@@ -100,7 +103,13 @@ impl Observed {
             deployment,
             applied: metadata.annotations.as_ref().and_then(|all| all.get(APPLIED).cloned()),
             json: serde_json::to_vec(&kept).unwrap_or_default().into_boxed_slice(),
+            whole: OnceLock::new(),
         }
+    }
+
+    /// Whether it has all that is wanted, which must be what was applied: then the answer stays the same.
+    pub fn has_all(&self, wanted: &Value) -> bool {
+        *self.whole.get_or_init(|| holds(wanted, &self.value()))
     }
 
     fn says_the_same(&self, other: &Self) -> bool {

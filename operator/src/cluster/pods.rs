@@ -70,7 +70,11 @@ fn trouble(container: &ContainerStatus) -> Option<Trouble> {
             let reason = if reason == "ErrImagePull" { "ImagePullBackOff".to_owned() } else { reason };
             Some(Trouble::new(reason, format!("image {} cannot be had", container.image)))
         }
-        "CrashLoopBackOff" => died.or_else(|| Some(Trouble::new("CrashLoop", "it ends again and again"))),
+        "CrashLoopBackOff" => Some(match died {
+            Some(died) if died.reason == "Ended" => Trouble { reason: "CrashLoop".into(), ..died },
+            Some(died) => died,
+            None => Trouble::new("CrashLoop", "it ends again and again"),
+        }),
         // It is on its way.
         "" | "ContainerCreating" | "PodInitializing" => died,
         _ => Some(Trouble::new(reason, waiting.message.unwrap_or_default())),

@@ -7,21 +7,22 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Resource, ResourceExt};
-use unimodel_crds::{Model, RefreshPhase, UnifiedModel, UnifiedModelStatus, resolve};
+use unimodel_crds::{Model, RefreshPhase, TaskStatus, UnifiedModel, UnifiedModelStatus, resolve};
 
-use super::children::{Child, Input, Kind, Owner, Scaling, Store, children, scaling};
-use super::compare::{Need, need};
+use super::apply::{Applier, Block, Switched};
+use super::children::{Input, Kind, Owner, Scaling, Store, children, scaling};
+use super::failure::{Failure, failed};
 use super::names;
 use super::notes::{Note, notes};
-use super::observed::{Cluster, Family, Key, Observed};
+use super::observe;
+use super::observed::{Cluster, Family, Key, is_begun};
 use super::polls::{Polls, Server, Told};
 use super::queue::{Class, Queue};
 use super::routes::{Place, Versions, facts, read, routes};
 use super::secret::Secrets;
-use super::writer::{WriteError, Writer};
+use super::writer::Writer;
 use crate::plan::{Plan, plan};
 use crate::rbac::Rule;
 use crate::refresh::{Call, Operation};
@@ -49,38 +50,6 @@ const LONGEST: Duration = Duration::from_secs(600);
 
 /// How long after what somebody else is doing is looked at again.
 pub const SOON: Duration = Duration::from_secs(1);
-
-/// Why work on an object did not end well.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// Somebody else may write now.
-    #[error("the lease is not held")]
-    NotLeader,
-    /// Something of the API server.
-    #[error("{what}: {source}")]
-    Write {
-        /// What was to be written.
-        what: String,
-        /// Why it was not.
-        #[source]
-        source: WriteError,
-    },
-    /// Certificates cannot be made.
-    #[error(transparent)]
-    Certificates(#[from] super::certificates::CertificateError),
-    /// Something is in the way that the status tells.
-    #[error("{0}")]
-    Blocked(String),
-}
-
-/// A failure to write something.
-pub(super) fn failed(what: impl Into<String>) -> impl FnOnce(WriteError) -> Failure {
-    let what = what.into();
-    move |source| match source {
-        WriteError::NotLeader => Failure::NotLeader,
-        source => Failure::Write { what, source },
-    }
-}
 
 /// What is remembered of an object while it is worked on: nothing that could not be found again.
 #[derive(Default)]
@@ -129,6 +98,11 @@ impl Reconciler {
 
     fn locals(&self) -> MutexGuard<'_, HashMap<Key, Arc<Local>>> {
         self.locals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whoever else has the lease asks servers now.
+    pub fn rest(&self) {
+        self.locals().clear();
     }
 
     /// Works on one object. When it is to be looked at again though nothing changes.
@@ -206,12 +180,6 @@ struct Work<'a> {
     store: Store,
 }
 
-/// What is in the way of a child.
-struct Block {
-    task: Option<String>,
-    trouble: Trouble,
-}
-
 impl Work<'_> {
     async fn run(
         &self,
@@ -224,7 +192,8 @@ impl Work<'_> {
             name: self.object.name_any(),
             uid: self.object.metadata.uid.clone().unwrap_or_default(),
         };
-        let before = self.child(Kind::ConfigMap, &names::routes(&owner.name)).and_then(|map| read(map));
+        let before =
+            observe::child(self.family, Kind::ConfigMap, &names::routes(&owner.name)).and_then(|map| read(map));
         if let Some(before) = &before {
             let mut versions = self.local.versions();
             for version in &before.versions {
@@ -254,16 +223,29 @@ impl Work<'_> {
         let wanted = children(&input);
 
         let (renewal, mut blocks) = self.certificates(&owner, now).await?;
-        self.apply(&owner, &wanted, &scaling, &mut blocks).await?;
+        let applier = Applier {
+            writer: &self.reconciler.writer,
+            cluster: &self.reconciler.cluster,
+            family: self.family,
+            key: self.key,
+            owner: &owner,
+        };
+        if applier.apply(&wanted, &scaling, &mut blocks).await? == Switched(true) {
+            self.local.state().switched = Some(Instant::now());
+        }
         let mut wake = renewal.into_iter().chain(plan.wake).min().map(|time| until(time, now));
-        if blocks.is_empty() {
-            wake = wake.into_iter().chain(self.prune(&owner, &wanted).await?).min();
+        let old = applier.old(&wanted);
+        if blocks.is_empty() && !old.is_empty() {
+            match self.leaves() {
+                Some(left) => wake = Some(wake.map_or(left, |wake| wake.min(left))),
+                None => applier.prune(&old).await?,
+            }
         }
         let status = if blocks.is_empty() {
             plan.status
         } else {
             for block in &blocks {
-                block.add_to(&mut snapshot, &owner.name);
+                add_to(&mut snapshot, block);
             }
             crate::plan::plan(&snapshot).status
         };
@@ -276,75 +258,44 @@ impl Work<'_> {
         }
     }
 
-    fn child(&self, kind: Kind, name: &str) -> Option<&Arc<Observed>> {
-        self.family.children.get(&(kind, name.to_owned()))
+    /// For how long gateways may not have noticed yet that routes have changed.
+    fn leaves(&self) -> Option<Duration> {
+        let switched = self.local.state().switched?;
+        LEAVE.checked_sub(switched.elapsed())
     }
 
     fn snapshot(&self, model: Model, previous: UnifiedModelStatus, now: Timestamp) -> Snapshot {
         let metadata = &self.object.metadata;
         let mut state = self.local.state();
-        let mut replicas = self.replicas(&model, &state.polls);
-        replicas.sort_by(|a, b| (&a.task, &a.name).cmp(&(&b.task, &b.name)));
+        let replicas = observe::replicas(self.family, &model, |uid| state.polls.answer(uid));
+        let mut versions = self.local.versions();
+        // Others are no longer of interest.
+        versions.retain(|name, _| {
+            let of = |task: &TaskStatus| {
+                task.active_version.as_ref() == Some(name) || task.refresh.target.as_ref() == Some(name)
+            };
+            previous.tasks.iter().any(of) || replicas.iter().any(|replica| replica.active() == Some(name))
+        });
         Snapshot {
-            gateway: self.gateway(&model),
+            gateway: observe::gateway(self.family, &model),
             generation: metadata.generation.unwrap_or_default(),
             created: metadata.creation_timestamp.as_ref().map_or(now, |time| time.0),
             previous,
             replicas,
             resolved: std::mem::take(&mut state.resolved),
-            requests: requests(self.object),
-            facts: self.local.versions().iter().map(|(name, version)| (name.clone(), facts(version))).collect(),
+            requests: observe::requests(self.object),
+            facts: versions.iter().map(|(name, version)| (name.clone(), facts(version))).collect(),
             now,
             model,
         }
     }
 
-    /// The servers: pods that are not about to end, and where a Deployment cannot make any, why.
-    fn replicas(&self, model: &Model, polls: &Polls) -> Vec<Replica> {
-        let mut replicas = Vec::new();
-        for (name, pod) in self.family.pods.iter().filter(|(_, pod)| !pod.ending) {
-            let Some(task) = &pod.task else { continue };
-            let deployment = self.deployment(&model.name, task);
-            let template = deployment.and_then(|deployment| deployment.template.as_ref());
-            replicas.push(Replica {
-                task: task.clone(),
-                name: name.clone(),
-                environment: String::new(),
-                outdated: template.is_some() && template != pod.template.as_ref(),
-                address: pod.ip.as_ref().map(|ip| format!("{ip}:8080")).unwrap_or_default(),
-                probe: Some(pod.ready),
-                answer: polls.answer(&pod.uid).filter(|_| pod.running),
-                trouble: pod.trouble.clone(),
-            });
-        }
-        for task in &model.tasks {
-            let trouble = self.deployment(&model.name, &task.name).and_then(|deployment| deployment.trouble.clone());
-            replicas.extend(trouble.map(|trouble| missing(&task.name, trouble, names::task(&model.name, &task.name))));
-        }
-        replicas
-    }
-
-    fn deployment(&self, model: &str, task: &str) -> Option<&super::observed::DeploymentFacts> {
-        self.child(Kind::Deployment, &names::task(model, task))?.deployment.as_ref()
-    }
-
-    fn gateway(&self, model: &Model) -> Option<Trouble> {
-        let pods = || self.family.pods.values().filter(|pod| pod.task.is_none() && !pod.ending);
-        let (ready, wanted) = (pods().filter(|pod| pod.ready).count(), model.gateway.replicas as usize);
-        if ready >= wanted {
-            return None;
-        }
-        let count = format!("{ready} of {wanted} gateways answer");
-        let trouble = pods().find_map(|pod| pod.trouble.clone());
-        Some(trouble.map_or_else(
-            || Trouble::new("GatewayStarting", count.clone()),
-            |trouble| Trouble { message: format!("{count}; {}", trouble.message), ..trouble },
-        ))
-    }
-
     fn scaling(&self, model: &Model, plan: &Plan) -> BTreeMap<String, Scaling> {
         let of = |workload: &crate::plan::Workload| {
-            (workload.task.clone(), scaling(model, workload, self.deployment(&model.name, &workload.task)))
+            (
+                workload.task.clone(),
+                scaling(model, workload, observe::deployment(self.family, &model.name, &workload.task)),
+            )
         };
         plan.workloads.iter().map(of).collect()
     }
@@ -354,8 +305,8 @@ impl Work<'_> {
         let mut secrets = std::mem::take(&mut self.local.state().secrets);
         // A pod that waits for long may wait for a Secret that somebody has removed.
         let waits = self.family.pods.values().any(|pod| pod.task.is_some() && !pod.running && pod.trouble.is_none());
-        let is_begun = super::observed::is_begun(self.object);
-        let result = secrets.keep(&self.reconciler.writer, owner, is_begun, waits, now).await;
+        let begun = is_begun(self.object);
+        let result = secrets.keep(&self.reconciler.writer, owner, begun, waits, now).await;
         let mut state = self.local.state();
         if secrets.take_changed() {
             state.polls.clear();
@@ -367,120 +318,6 @@ impl Work<'_> {
             None => Ok((renewal, Vec::new())),
             Some(trouble) => Ok((None, vec![Block { task: None, trouble }])),
         }
-    }
-
-    /// Makes and changes children, the routes last.
-    async fn apply(
-        &self,
-        owner: &Owner,
-        wanted: &[Child],
-        scaling: &BTreeMap<String, Scaling>,
-        blocks: &mut Vec<Block>,
-    ) -> Result<(), Failure> {
-        let routes = names::routes(&owner.name);
-        let (last, first): (Vec<&Child>, Vec<&Child>) =
-            wanted.iter().partition(|child| child.kind == Kind::ConfigMap && child.name == routes);
-        for child in first.into_iter().chain(last) {
-            let task = child.value["metadata"]["labels"][names::TASK].as_str().map(str::to_owned);
-            // Pods would find what is another's in the place of what they need.
-            let lacks = blocks.iter().any(|block| block.task.is_none() || block.task == task);
-            if child.kind >= Kind::Deployment && lacks {
-                continue;
-            }
-            match self.put(owner, child, task.as_ref().and_then(|task| scaling.get(task))).await {
-                Ok(()) => {}
-                Err(Failure::Write { what, source }) if matches!(source.code(), Some(400 | 403 | 422)) => {
-                    let trouble = Trouble::new("Refused", format!("{what}: {source}"));
-                    blocks.push(Block { task, trouble });
-                }
-                Err(Failure::Blocked(message)) => {
-                    blocks.push(Block { task, trouble: Trouble::new("NameTaken", message) });
-                }
-                Err(failure) => return Err(failure),
-            }
-        }
-        Ok(())
-    }
-
-    async fn put(&self, owner: &Owner, child: &Child, scaling: Option<&Scaling>) -> Result<(), Failure> {
-        let (writer, namespace) = (&self.reconciler.writer, owner.namespace.as_str());
-        let what = || format!("{} {}", child.kind.name(), child.name);
-        let observed = self.child(child.kind, &child.name);
-        let written = match need(child, observed.map(Arc::as_ref), &owner.uid) {
-            Need::Nothing => return Ok(()),
-            Need::Foreign => return self.foreign(owner, child).await,
-            Need::Create => match writer.create(namespace, child).await {
-                Err(error) if error.code() == Some(409) => return self.foreign(owner, child).await,
-                result => result.map_err(failed(what()))?,
-            },
-            Need::Update(uid) => {
-                let known = observed.and_then(|observed| observed.deployment.as_ref());
-                if let (Kind::Deployment, Some(Scaling::Autoscaled), Some(known)) = (child.kind, scaling, known)
-                    && let (false, Some(replicas)) = (known.autoscaled, known.replicas)
-                {
-                    writer.keep_replicas(namespace, &child.name, &uid, replicas).await.map_err(failed(what()))?;
-                }
-                writer.update(namespace, child, &uid).await.map_err(failed(what()))?
-            }
-        };
-        tracing::debug!(kind = child.kind.name(), name = child.name, "applied");
-        if child.kind == Kind::ConfigMap && child.name == names::routes(&owner.name) {
-            self.local.state().switched = Some(Instant::now());
-        }
-        self.reconciler.cluster.put_child(child.kind, written);
-        Ok(())
-    }
-
-    /// There is one of that name that watches do not know as ours.
-    async fn foreign(&self, owner: &Owner, child: &Child) -> Result<(), Failure> {
-        let what = format!("{} {}", child.kind.name(), child.name);
-        let found = self.reconciler.writer.read(child.kind, &owner.namespace, &child.name).await;
-        let Some(found) = found.map_err(failed(what.clone()))? else {
-            return Err(Failure::Write { what, source: WriteError::Late });
-        };
-        if found.owner_references().iter().any(|reference| is_leftover(reference, owner)) {
-            return Err(Failure::Write { what, source: WriteError::Leftover });
-        }
-        let ours = found.owner_references().iter().any(|reference| reference.uid == owner.uid);
-        if ours {
-            // We made it a moment ago, or somebody has taken its labels away.
-            let uid = found.metadata.uid.clone().unwrap_or_default();
-            let written = self.reconciler.writer.update(&owner.namespace, child, &uid).await.map_err(failed(what))?;
-            self.reconciler.cluster.put_child(child.kind, written);
-            return Ok(());
-        }
-        Err(Failure::Blocked(format!(
-            "there is a {what} already, and it does not belong to this object; rename one of them, or remove that one"
-        )))
-    }
-
-    /// Removes what nothing asks for any more. How long until there is more to remove.
-    async fn prune(&self, owner: &Owner, wanted: &[Child]) -> Result<Option<Duration>, Failure> {
-        let asked: BTreeSet<(Kind, &str)> = wanted.iter().map(|child| (child.kind, child.name.as_str())).collect();
-        let mut old: Vec<(&(Kind, String), &Arc<Observed>)> = self
-            .family
-            .children
-            .iter()
-            .filter(|((kind, name), _)| !asked.contains(&(*kind, name.as_str())))
-            .filter(|(_, observed)| observed.owner_uid.as_deref() == Some(&owner.uid) && !observed.ending)
-            .collect();
-        if old.is_empty() {
-            return Ok(None);
-        }
-        let switched = self.local.state().switched;
-        if let Some(left) = switched.and_then(|switched| LEAVE.checked_sub(switched.elapsed())) {
-            return Ok(Some(left));
-        }
-        // An autoscaler goes before what it scales.
-        old.sort_by_key(|((kind, _), _)| std::cmp::Reverse(*kind));
-        for ((kind, name), observed) in old {
-            let what = format!("{} {name}", kind.name());
-            let deleted = self.reconciler.writer.delete(*kind, &owner.namespace, name, &observed.uid).await;
-            deleted.map_err(failed(what))?;
-            // Until the watch says so, it would be removed again.
-            self.reconciler.cluster.remove_child(*kind, self.key.clone(), name);
-        }
-        Ok(None)
     }
 
     /// Asks servers how they are.
@@ -555,39 +392,15 @@ impl Work<'_> {
     }
 }
 
-impl Block {
-    fn add_to(&self, snapshot: &mut Snapshot, model: &str) {
-        match &self.task {
-            Some(task) => snapshot.replicas.push(missing(task, self.trouble.clone(), names::task(model, task))),
-            None => snapshot.gateway = Some(self.trouble.clone()),
+/// The status tells what is in the way.
+fn add_to(snapshot: &mut Snapshot, block: &Block) {
+    match &block.task {
+        Some(task) => {
+            let name = names::task(&snapshot.model.name, task);
+            snapshot.replicas.push(observe::missing(task, block.trouble.clone(), name));
         }
+        None => snapshot.gateway = Some(block.trouble.clone()),
     }
-}
-
-/// Whether something belongs to an object of the same name that was there before.
-pub(super) fn is_leftover(reference: &OwnerReference, owner: &Owner) -> bool {
-    reference.kind == "UnifiedModel" && reference.name == owner.name && reference.uid != owner.uid
-}
-
-/// A server that there is not, and why.
-fn missing(task: &str, trouble: Trouble, name: String) -> Replica {
-    Replica {
-        task: task.to_owned(),
-        name,
-        environment: String::new(),
-        outdated: false,
-        address: String::new(),
-        probe: Some(false),
-        answer: None,
-        trouble: Some(trouble),
-    }
-}
-
-/// Requests for a refresh: `unimodel.dev/refresh: TASK=TEXT`, several with commas. Another text is another request.
-fn requests(object: &UnifiedModel) -> BTreeMap<String, String> {
-    let text = object.annotations().get("unimodel.dev/refresh").map(String::as_str).unwrap_or_default();
-    let each = text.split(',').filter_map(|entry| entry.split_once('='));
-    each.map(|(task, text)| (task.trim().to_owned(), text.trim().chars().take(128).collect())).collect()
 }
 
 fn until(time: Timestamp, now: Timestamp) -> Duration {

@@ -12,10 +12,11 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use tonic::transport::ClientTlsConfig;
 
+use super::apply::is_leftover;
 use super::certificates::Certificates;
 use super::children::Owner;
+use super::failure::{Failure, failed};
 use super::names;
-use super::reconcile::{Failure, failed, is_leftover};
 use super::writer::{WriteError, Writer, bytes};
 use crate::snapshot::Trouble;
 

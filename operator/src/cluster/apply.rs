@@ -1,0 +1,166 @@
+//! Makes the cluster have what is wanted, and no more: only where it differs, and never what is another's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::ResourceExt;
+
+use super::children::{Child, Kind, Owner, Scaling};
+use super::compare::{Need, need};
+use super::failure::{Failure, failed};
+use super::names;
+use super::observe;
+use super::observed::{Cluster, Family, Key, Observed};
+use super::writer::{WriteError, Writer};
+use crate::snapshot::Trouble;
+
+/// What is in the way of a child: of a task's, or of the model's own.
+#[derive(Clone, Debug)]
+pub struct Block {
+    /// The task.
+    pub task: Option<String>,
+    /// What it is.
+    pub trouble: Trouble,
+}
+
+/// Whether routes have changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Switched(pub bool);
+
+/// Works on the children of one object.
+#[derive(Clone, Copy)]
+pub struct Applier<'a> {
+    /// Writes.
+    pub writer: &'a Writer,
+    /// What is known.
+    pub cluster: &'a Cluster,
+    /// What is known of the object.
+    pub family: &'a Family,
+    /// Its key.
+    pub key: &'a Key,
+    /// Whose children they are.
+    pub owner: &'a Owner,
+}
+
+impl Applier<'_> {
+    /// Makes and changes children, the routes last.
+    ///
+    /// # Errors
+    /// What was written is right, and the rest is tried again.
+    pub async fn apply(
+        &self,
+        wanted: &[Child],
+        scaling: &BTreeMap<String, Scaling>,
+        blocks: &mut Vec<Block>,
+    ) -> Result<Switched, Failure> {
+        let routes = names::routes(&self.owner.name);
+        let mut switched = Switched(false);
+        let (last, first): (Vec<&Child>, Vec<&Child>) =
+            wanted.iter().partition(|child| child.kind == Kind::ConfigMap && child.name == routes);
+        for child in first.into_iter().chain(last) {
+            let task = child.value["metadata"]["labels"][names::TASK].as_str().map(str::to_owned);
+            // Pods would find what is another's in the place of what they need.
+            let lacks = blocks.iter().any(|block| block.task.is_none() || block.task == task);
+            if child.kind >= Kind::Deployment && lacks {
+                continue;
+            }
+            match self.put(child, task.as_ref().and_then(|task| scaling.get(task))).await {
+                Ok(written) => switched.0 |= written && child.name == routes,
+                Err(Failure::Write { what, source }) if matches!(source.code(), Some(400 | 403 | 422)) => {
+                    let trouble = Trouble::new("Refused", format!("{what}: {source}"));
+                    blocks.push(Block { task, trouble });
+                }
+                Err(Failure::Blocked(message)) => {
+                    blocks.push(Block { task, trouble: Trouble::new("NameTaken", message) });
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(switched)
+    }
+
+    /// Makes or changes a child; false where it is as it should be.
+    async fn put(&self, child: &Child, scaling: Option<&Scaling>) -> Result<bool, Failure> {
+        let (writer, namespace) = (self.writer, self.owner.namespace.as_str());
+        let what = || format!("{} {}", child.kind.name(), child.name);
+        let observed = observe::child(self.family, child.kind, &child.name);
+        let written = match need(child, observed.map(Arc::as_ref), &self.owner.uid) {
+            Need::Nothing => return Ok(false),
+            Need::Foreign => return self.foreign(child).await,
+            Need::Create => match writer.create(namespace, child).await {
+                Err(error) if error.code() == Some(409) => return self.foreign(child).await,
+                result => result.map_err(failed(what()))?,
+            },
+            Need::Update(uid) => {
+                let known = observed.and_then(|observed| observed.deployment.as_ref());
+                if let (Kind::Deployment, Some(Scaling::Autoscaled), Some(known)) = (child.kind, scaling, known)
+                    && let (false, Some(replicas)) = (known.autoscaled, known.replicas)
+                {
+                    writer.keep_replicas(namespace, &child.name, &uid, replicas).await.map_err(failed(what()))?;
+                }
+                writer.update(namespace, child, &uid).await.map_err(failed(what()))?
+            }
+        };
+        tracing::debug!(kind = child.kind.name(), name = child.name, "applied");
+        self.cluster.put_child(child.kind, written);
+        Ok(true)
+    }
+
+    /// There is one of that name that watches do not know as ours.
+    async fn foreign(&self, child: &Child) -> Result<bool, Failure> {
+        let owner = self.owner;
+        let what = format!("{} {}", child.kind.name(), child.name);
+        let found = self.writer.read(child.kind, &owner.namespace, &child.name).await;
+        let Some(found) = found.map_err(failed(what.clone()))? else {
+            return Err(Failure::Write { what, source: WriteError::Late });
+        };
+        if found.owner_references().iter().any(|reference| is_leftover(reference, owner)) {
+            return Err(Failure::Write { what, source: WriteError::Leftover });
+        }
+        let ours = found.owner_references().iter().any(|reference| reference.uid == owner.uid);
+        if ours {
+            // We made it a moment ago, or somebody has taken its labels away.
+            let uid = found.metadata.uid.clone().unwrap_or_default();
+            let written = self.writer.update(&owner.namespace, child, &uid).await.map_err(failed(what))?;
+            self.cluster.put_child(child.kind, written);
+            return Ok(true);
+        }
+        Err(Failure::Blocked(format!(
+            "there is a {what} already, and it does not belong to this object; rename one of them, or remove that one"
+        )))
+    }
+
+    /// What nothing asks for any more, in the order in which it goes.
+    pub fn old(&self, wanted: &[Child]) -> Vec<(Kind, &str, &Observed)> {
+        let asked: BTreeSet<(Kind, &str)> = wanted.iter().map(|child| (child.kind, child.name.as_str())).collect();
+        let all = self.family.children.iter().map(|((kind, name), observed)| (*kind, name.as_str(), observed.as_ref()));
+        let mut old: Vec<(Kind, &str, &Observed)> = all
+            .filter(|(kind, name, _)| !asked.contains(&(*kind, *name)))
+            .filter(|(_, _, observed)| observed.owner_uid.as_deref() == Some(&self.owner.uid) && !observed.ending)
+            .collect();
+        // An autoscaler goes before what it scales.
+        old.sort_by_key(|(kind, _, _)| std::cmp::Reverse(*kind));
+        old
+    }
+
+    /// Removes it.
+    ///
+    /// # Errors
+    /// The rest is tried again.
+    pub async fn prune(&self, old: &[(Kind, &str, &Observed)]) -> Result<(), Failure> {
+        for (kind, name, observed) in old {
+            let what = format!("{} {name}", kind.name());
+            let deleted = self.writer.delete(*kind, &self.owner.namespace, name, &observed.uid).await;
+            deleted.map_err(failed(what))?;
+            // Until the watch says so, it would be removed again.
+            self.cluster.remove_child(*kind, self.key.clone(), name);
+        }
+        Ok(())
+    }
+}
+
+/// Whether something belongs to an object of the same name that was there before.
+pub fn is_leftover(reference: &OwnerReference, owner: &Owner) -> bool {
+    reference.kind == "UnifiedModel" && reference.name == owner.name && reference.uid != owner.uid
+}
