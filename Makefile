@@ -3,7 +3,7 @@ CARGO ?= cargo
 
 export UNIMODEL_DATA ?= $(CURDIR)/data
 
-.PHONY: build data demo test lint generate bench test-spark
+.PHONY: build data demo test lint generate e2e bench test-spark
 
 build: ## Release programs in target/release/
 	$(CARGO) build --release --bins
@@ -17,18 +17,23 @@ demo: data build ## The main job on real input: train on four tasks, publish, pr
 lint: ## Formatting and lints
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	scripts/render-manifests.sh --check
 
 test: data lint ## Everything that must hold
 	@scripts/install-chromium.sh
 	VERSITYGW="$$(scripts/install-versitygw.sh)" && export VERSITYGW && $(CARGO) test --workspace
 	$(CARGO) test --workspace --test clients -- --ignored
 
-generate: ## Files that are made from code: JSON Schemas of the pipeline and the routes file, contract listing
+generate: ## Files that are made from code: JSON Schemas, contract listing, CRD, install manifests
 	UNIMODEL_WRITE_SCHEMA=1 $(CARGO) test --workspace --test labels schema
 	UNIMODEL_WRITE_SCHEMA=1 $(CARGO) test --workspace --test routes schema
 	UNIMODEL_WRITE_CONTRACT=1 $(CARGO) test --workspace --test compatibility
 	UNIMODEL_WRITE_CRD=1 $(CARGO) test --workspace --test definition the_file
 	UNIMODEL_WRITE_RBAC=1 $(CARGO) test --workspace --test cluster the_charts
+	scripts/render-manifests.sh
+
+e2e: ## The cluster tests on a cluster of their own (needs root), or on yours by KUBECONFIG; TESTS="part of a name" for some
+	e2e/run.sh $(TESTS)
 
 bench: demo ## Ratios measured in one run each; see docs/benchmarks. Needs h2load
 	$(CARGO) bench -p unimodel-model --bench store

@@ -1,0 +1,36 @@
+//! What the cluster tests have in common. They run by `make e2e`; see `docs/kubernetes.md`.
+#![allow(clippy::unwrap_used, missing_docs)] // A test fails by panicking; what is public here is so for tests alone.
+
+mod ask;
+mod audit;
+mod objects;
+mod place;
+mod release;
+mod shell;
+mod store;
+
+pub use ask::{Gateway, Load, Report};
+pub use audit::{Request, requests};
+pub use objects::{Child, Model, sample_of};
+pub use place::{Place, on_cluster};
+pub use release::{Release, image};
+pub use shell::{Output, helm, kubectl, kubectl_with};
+pub use store::{Store, secret, versions};
+
+use std::time::{Duration, Instant};
+
+/// Waits until the check says so, or panics with what it last said.
+pub async fn until<T>(what: &str, limit: Duration, mut check: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let began = Instant::now();
+    loop {
+        match check().await {
+            Ok(value) => return value,
+            Err(why) if began.elapsed() > limit => panic!("after {limit:?} not yet: {what}: {why}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    }
+}
+
+pub const fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}

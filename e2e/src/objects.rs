@@ -1,0 +1,114 @@
+//! Objects as a test asks after them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::Api;
+use unimodel_crds::{TaskStatus, UnifiedModel, UnifiedModelStatus};
+
+use crate::place::Place;
+use crate::store::Store;
+use crate::until;
+
+/// One UnifiedModel.
+pub struct Model {
+    api: Api<UnifiedModel>,
+    place: Place,
+    pub name: String,
+}
+
+/// What must not change while others do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Child {
+    pub uid: String,
+    pub restarts: i32,
+}
+
+impl Model {
+    pub(crate) fn new(place: &Place, name: &str) -> Self {
+        Self { api: place.api(), place: place.clone(), name: name.into() }
+    }
+
+    pub async fn status(&self) -> UnifiedModelStatus {
+        self.api.get(&self.name).await.unwrap().status.unwrap_or_default()
+    }
+
+    pub async fn task(&self, task: &str) -> Result<TaskStatus, String> {
+        let status = self.status().await;
+        let found = status.tasks.iter().find(|each| each.name == task).cloned();
+        found.ok_or_else(|| format!("the status has no task {task}: {:?}", status.conditions))
+    }
+
+    /// Waits until all is as the newest generation asks for.
+    pub async fn ready(&self, limit: Duration) -> UnifiedModelStatus {
+        until(&format!("{} is ready", self.name), limit, async || {
+            let object = self.api.get(&self.name).await.map_err(|error| error.to_string())?;
+            let status = object.status.clone().unwrap_or_default();
+            let is = condition(&status.conditions, "Ready").is_some_and(|ready| ready.status == "True");
+            if is && status.observed_generation == object.metadata.generation {
+                return Ok(status);
+            }
+            let tasks: Vec<_> = status.tasks.iter().map(|t| (&t.name, condition(&t.conditions, "Ready"))).collect();
+            Err(format!("{:?} {tasks:?}", condition(&status.conditions, "Ready")))
+        })
+        .await
+    }
+
+    /// Waits until a task's condition `Ready` has this reason, and gives its message.
+    pub async fn reason(&self, task: &str, reason: &str, limit: Duration) -> String {
+        until(&format!("{task} has the reason {reason}"), limit, async || {
+            let status = self.task(task).await?;
+            match condition(&status.conditions, "Ready") {
+                Some(ready) if ready.reason == reason => Ok(ready.message.clone()),
+                other => Err(format!("{other:?}, refresh {:?}", status.refresh)),
+            }
+        })
+        .await
+    }
+
+    /// Servers of a task that are not going.
+    pub async fn servers(&self, task: &str) -> Vec<Pod> {
+        self.place.pods(&format!("unimodel.dev/model={},unimodel.dev/task={task}", self.name)).await
+    }
+
+    /// All pods of the model that are not going, by name.
+    pub async fn children(&self) -> BTreeMap<String, Child> {
+        let pods = self.place.pods(&format!("app.kubernetes.io/instance={}", self.name)).await;
+        let child = |pod: &Pod| Child {
+            uid: pod.metadata.uid.clone().unwrap(),
+            restarts: pod
+                .status
+                .iter()
+                .flat_map(|s| s.container_statuses.iter().flatten())
+                .map(|c| c.restart_count)
+                .sum(),
+        };
+        pods.iter().map(|pod| (pod.metadata.name.clone().unwrap(), child(pod))).collect()
+    }
+}
+
+fn condition<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|condition| condition.type_ == kind)
+}
+
+/// The object `shop` over this store, with these tasks. `small` is a class of machines, `gpu` one that the node may not be.
+pub fn sample_of(store: &Store, tasks: &str) -> String {
+    format!(
+        "\
+apiVersion: unimodel.dev/v1alpha1
+kind: UnifiedModel
+metadata: {{name: shop}}
+spec:
+  model: {{source: {{uri: '{}', secretRef: {{name: store}}}}, channel: stable}}
+  gateway: {{replicas: 1}}
+  hardwareClasses:
+  - {{name: small, resources: {{requests: {{cpu: 11m}}}}}}
+  tasks:
+{}
+",
+        store.uri,
+        tasks.trim_matches('\n')
+    )
+}

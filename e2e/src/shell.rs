@@ -1,0 +1,60 @@
+//! What a person types.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Output {
+    pub succeeded: bool,
+    /// What it said, on either stream.
+    pub said: String,
+    /// What it printed alone.
+    pub printed: String,
+}
+
+impl Output {
+    #[track_caller]
+    pub fn well(self) -> String {
+        assert!(self.succeeded, "{}", self.said);
+        self.printed
+    }
+
+    #[track_caller]
+    pub fn refused(self) -> String {
+        assert!(!self.succeeded, "it was not refused: {}", self.said);
+        self.said
+    }
+}
+
+/// `kubectl` with these words, parted by spaces.
+pub fn kubectl(words: &str) -> Output {
+    run("kubectl", words, "")
+}
+
+/// `kubectl` that reads a document.
+pub fn kubectl_with(words: &str, document: &str) -> Output {
+    run("kubectl", words, document)
+}
+
+/// `helm` with these words, parted by spaces.
+pub fn helm(words: &str) -> Output {
+    run("helm", words, "")
+}
+
+fn run(program: &str, words: &str, input: &str) -> Output {
+    let mut child = Command::new(program)
+        .args(words.split_whitespace())
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program}: {error}; `make e2e` has it on its PATH"));
+    // One that ends without reading says why itself.
+    let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes()));
+    let output = child.wait_with_output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = format!("{program} {words}\n{printed}{}", String::from_utf8_lossy(&output.stderr));
+    Output { succeeded: output.status.success(), said, printed }
+}

@@ -1,0 +1,65 @@
+//! The API server is away for a minute.
+
+use std::process::Command;
+
+use serde_json::json;
+use unimodel_e2e::{Place, Release, on_cluster, sample_of, seconds, until};
+
+/// Refuses every connection to the API server, also those that are open. Only the tests' own cluster can.
+struct Away;
+
+impl Away {
+    fn rule(action: &str) {
+        let rule = format!("{action} INPUT -p tcp --dport 6443 -j REJECT --reject-with tcp-reset");
+        assert!(Command::new("iptables").args(rule.split(' ')).status().unwrap().success(), "iptables {rule}");
+    }
+
+    fn begin() -> Self {
+        Self::rule("-I");
+        Self
+    }
+}
+
+impl Drop for Away {
+    fn drop(&mut self) {
+        Self::rule("-D");
+    }
+}
+
+#[test]
+#[ignore = "needs a cluster: make e2e"]
+fn the_model_serves_on_and_all_recovers_by_itself() {
+    if std::env::var_os("UNIMODEL_E2E_PROXIED").is_some() {
+        println!("left out: another's API server is not this test's to take away");
+        return;
+    }
+    on_cluster("apiserver", seconds(300), async |place: Place| {
+        let release = Release::install(&place, "");
+        let store = place.store().await;
+        let tasks = "  - {name: search, replicas: {min: 2}, timeout: {default: 3s, max: 5s}}";
+        place.apply(&sample_of(&store, tasks));
+        let model = place.model("shop");
+        model.ready(seconds(120)).await;
+        let gateway = place.gateway("shop").await;
+        let query = json!({"query": "gounnounisk"});
+        gateway.answers("search", &query, seconds(20)).await;
+        let before = model.children().await;
+        let load = gateway.load("search", query, 2);
+        let away = Away::begin();
+        tokio::time::sleep(seconds(60)).await;
+        drop(away);
+
+        until("the API server is back", seconds(30), async || {
+            let answer = place.kubectl("get um shop");
+            if answer.succeeded { Ok(()) } else { Err(answer.said) }
+        })
+        .await;
+        load.all_answered(500).await;
+        // An edit is taken as ever.
+        place.apply(&sample_of(&store, &format!("{tasks}\n  - {{name: related}}")));
+        model.ready(seconds(120)).await;
+        let after = model.children().await;
+        assert!(before.iter().all(|(name, child)| after.get(name) == Some(child)), "{before:?} {after:?}");
+        release.uninstall();
+    });
+}

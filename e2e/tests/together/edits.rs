@@ -1,0 +1,131 @@
+//! An edit changes what was edited and nothing else.
+
+use serde_json::json;
+use unimodel_e2e::{Place, on_cluster, sample_of, seconds, until};
+
+const TWO: &str = "
+  - {name: search, replicas: {min: 2}, timeout: {default: 3s, max: 5s}}
+  - {name: related, hardwareClass: small, timeout: {default: 3s, max: 5s}}
+";
+
+#[test]
+#[ignore = "needs a cluster: make e2e"]
+fn another_team_adds_a_task_and_takes_it_away() {
+    on_cluster("teams", seconds(240), async |place: Place| {
+        let store = place.store().await;
+        place.apply(&sample_of(&store, TWO));
+        let model = place.model("shop");
+        model.ready(seconds(120)).await;
+        let before = model.children().await;
+
+        let team = "apply --server-side --field-manager=lists-team -f -";
+        let head = "apiVersion: unimodel.dev/v1alpha1\nkind: UnifiedModel\nmetadata: {name: shop}\n";
+        place
+            .kubectl_with(
+                team,
+                &format!("{head}spec: {{tasks: [{{name: lists, head: category, timeout: {{default: 3s, max: 5s}}}}]}}"),
+            )
+            .well();
+        let gateway = place.gateway("shop").await;
+        gateway.answers("lists", &json!({"genre": "Comedy"}), seconds(60)).await;
+        model.ready(seconds(60)).await;
+        let mut after = model.children().await;
+        let added: Vec<String> = after.keys().filter(|name| !before.contains_key(*name)).cloned().collect();
+        assert!(added.len() == 1 && added[0].starts_with("shop-lists-"), "{added:?}");
+        after.remove(&added[0]);
+        assert_eq!(after, before, "another pod was touched");
+
+        // Two teams want one field: the API server says so, and whose it is.
+        let conflict = format!("{head}spec: {{tasks: [{{name: search, replicas: {{min: 3}}}}]}}");
+        let said = place.kubectl_with(team, &conflict).refused();
+        assert!(said.contains("conflict with \"platform\""), "{said}");
+        assert!(said.contains(".spec.tasks[name=\"search\"].replicas.min"), "{said}");
+
+        // What it no longer says goes: out of the routes first, so that callers are told there is no such task and
+        // none meets a server that is gone.
+        let load = gateway.load("lists", json!({"genre": "Comedy"}), 2);
+        place.kubectl_with(team, &format!("{head}spec: {{tasks: []}}")).well();
+        until("the task's children are gone", seconds(60), async || {
+            let left = place.kubectl("get deployments,services,configmaps,serviceaccounts,pods -o name").well();
+            let left: Vec<&str> = left.lines().filter(|name| name.contains("/shop-lists")).collect();
+            if left.is_empty() { Ok(()) } else { Err(left.join(", ")) }
+        })
+        .await;
+        let report = load.end().await;
+        let other: Vec<_> = report.failed.iter().filter(|why| !why.contains("unknown task")).collect();
+        assert!(other.is_empty() && !report.failed.is_empty(), "{other:#?} of {}", report.failed.len());
+        assert_eq!(model.children().await, before, "another pod was touched");
+
+        place.kubectl("delete um shop").well();
+        until("all is gone", seconds(90), async || {
+            let left = place
+                .kubectl(
+                    "get deployments,services,configmaps,secrets,serviceaccounts,roles,rolebindings,pdb,pods -o name",
+                )
+                .well();
+            let left: Vec<&str> = left.lines().filter(|name| name.contains("/shop-")).collect();
+            if left.is_empty() { Ok(()) } else { Err(left.join(", ")) }
+        })
+        .await;
+    });
+}
+
+#[test]
+#[ignore = "needs a cluster: make e2e"]
+fn a_knob_restarts_nothing_and_a_class_rolls_its_tasks_alone() {
+    on_cluster("edits", seconds(300), async |place: Place| {
+        let store = place.store().await;
+        place.apply(&sample_of(&store, TWO));
+        let model = place.model("shop");
+        model.ready(seconds(120)).await;
+        let gateway = place.gateway("shop").await;
+        let query = json!({"query": "gounnounisk"});
+        gateway.answers("search", &query, seconds(20)).await;
+        let before = model.children().await;
+
+        // The gateway takes the one, the servers the other.
+        place.apply(&sample_of(
+            &store,
+            &TWO.replacen("default: 3s, max: 5s}", "default: 1234ms, max: 5s}, inference: {maxCandidates: 2}", 1),
+        ));
+        until("the gateway has the new timeout", seconds(60), async || {
+            let (_, tasks) = gateway.get("/v1/tasks").await?;
+            if tasks.contains("1.234s") { Ok(()) } else { Err(tasks) }
+        })
+        .await;
+        // The test asks for three.
+        until("the servers have the new limit", seconds(100), async || match gateway.rank("search", &query).await {
+            Err(refused) if refused.starts_with("400") => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+        place.apply(&sample_of(&store, TWO));
+        // Each of them by itself: one that has not heard of it yet would refuse one of these.
+        until("both servers have the old limit again", seconds(100), async || {
+            for _ in 0..20 {
+                gateway.rank("search", &query).await?;
+            }
+            Ok(())
+        })
+        .await;
+        assert_eq!(model.children().await, before, "a pod was touched");
+
+        // Another class of machines: its task rolls, without a failed request, and no other task does.
+        let item = json!({"source_item": "1"});
+        let (related, search) = (gateway.load("related", item, 2), gateway.load("search", query, 1));
+        place.apply(&sample_of(&store, TWO).replace("cpu: 11m", "cpu: 12m"));
+        until("the new server is there alone", seconds(90), async || {
+            let now = model.servers("related").await;
+            let uid = now.first().and_then(|pod| pod.metadata.name.clone()).unwrap_or_default();
+            if now.len() == 1 && !before.contains_key(&uid) { Ok(()) } else { Err(format!("{} of it", now.len())) }
+        })
+        .await;
+        model.ready(seconds(60)).await;
+        related.all_answered(50).await;
+        search.all_answered(25).await;
+        let after = model.children().await;
+        let touched = before.iter().filter(|(name, child)| after.get(*name) != Some(child));
+        let touched: Vec<&String> = touched.map(|(name, _)| name).collect();
+        assert!(touched.len() == 1 && touched[0].starts_with("shop-related-"), "{touched:?}");
+    });
+}

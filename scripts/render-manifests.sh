@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Renders manifests/install.yaml and namespace-install.yaml from the charts. With --check it only says whether they, and
+# the chart's copy of the definition, are what would be rendered.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+helm=$(e2e/kubernetes/build.sh helm)/helm
+
+render() { # FOLDER: manifests and the chart's copy of the definition
+    local made='# Made by `make generate` from charts; edit those.'
+    cp crds/unifiedmodels.yaml "$1/definition.yaml"
+    {
+        echo "$made"
+        echo "# All that all namespaces need: kubectl apply --server-side -f manifests/install.yaml"
+        echo '---'
+        printf 'apiVersion: v1\nkind: Namespace\nmetadata:\n  name: unimodel-system\n'
+        "$helm" template unimodel-crds charts/unimodel-crds
+        "$helm" template unimodel charts/unimodel --namespace unimodel-system
+    } >"$1/install.yaml"
+    {
+        echo "$made"
+        echo "# For one namespace, with Roles only, where somebody has applied crds/unifiedmodels.yaml:"
+        echo "# kubectl apply --server-side -n NAMESPACE -f manifests/namespace-install.yaml"
+        "$helm" template unimodel charts/unimodel --namespace the-one-it-is-applied-to --set clusterWide=false |
+            grep -v 'namespace: the-one-it-is-applied-to$'
+    } >"$1/namespace-install.yaml"
+}
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+render "$work"
+stale=0
+while read -r made file; do
+    if [ "${1:-}" != --check ]; then
+        cp "$work/$made" "$file"
+    elif ! cmp -s "$work/$made" "$file"; then
+        echo "error: $file is stale: run \`make generate\`" >&2
+        stale=1
+    fi
+done <<'FILES'
+definition.yaml charts/unimodel-crds/files/unifiedmodels.yaml
+install.yaml manifests/install.yaml
+namespace-install.yaml manifests/namespace-install.yaml
+FILES
+exit $stale
