@@ -60,7 +60,7 @@ install() { # With the words before kubectl and helm.
 tests() { # With the words before cargo.
     local result=0
     export UNIMODEL_E2E_STORE=$STORE UNIMODEL_E2E_IMAGE=$IMAGE
-    "$@" "$CARGO" test --offline --workspace --test together -- --ignored --test-threads=4 "${FILTER[@]}" || result=$?
+    "$@" "$CARGO" test --offline --workspace --test together -- --ignored --test-threads=3 "${FILTER[@]}" || result=$?
     # The others have operators of their own, and end them.
     "$@" helm uninstall unimodel --namespace unimodel-system --wait >/dev/null || result=$?
     "$@" "$CARGO" test --offline --workspace --test alone -- --ignored --test-threads=1 "${FILTER[@]}" || result=$?

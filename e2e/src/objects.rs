@@ -93,7 +93,8 @@ fn condition<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Conditio
     conditions.iter().find(|condition| condition.type_ == kind)
 }
 
-/// The object `shop` over this store, with these tasks. `small` is a class of machines, `gpu` one that the node may not be.
+/// The object `shop` over this store, with these tasks. Each should be of the class `small` or `other`: a pod that asks for
+/// no processor at all gets none beside others that do.
 pub fn sample_of(store: &Store, tasks: &str) -> String {
     format!(
         "\
@@ -104,7 +105,8 @@ spec:
   model: {{source: {{uri: '{}', secretRef: {{name: store}}}}, channel: stable}}
   gateway: {{replicas: 1}}
   hardwareClasses:
-  - {{name: small, resources: {{requests: {{cpu: 11m}}}}}}
+  - {{name: small, resources: {{requests: {{cpu: 50m}}}}}}
+  - {{name: other, resources: {{requests: {{cpu: 51m}}}}}}
   tasks:
 {}
 ",

@@ -36,7 +36,7 @@ fn the_model_serves_on_and_all_recovers_by_itself() {
     on_cluster("apiserver", seconds(300), async |place: Place| {
         let release = Release::install(&place, "");
         let store = place.store().await;
-        let tasks = "  - {name: search, replicas: {min: 2}, timeout: {default: 3s, max: 5s}}";
+        let tasks = "  - {name: search, hardwareClass: small, replicas: {min: 2}, timeout: {default: 3s, max: 5s}}";
         place.apply(&sample_of(&store, tasks));
         let model = place.model("shop");
         model.ready(seconds(120)).await;
@@ -56,7 +56,7 @@ fn the_model_serves_on_and_all_recovers_by_itself() {
         .await;
         load.all_answered(500).await;
         // An edit is taken as ever.
-        place.apply(&sample_of(&store, &format!("{tasks}\n  - {{name: related}}")));
+        place.apply(&sample_of(&store, &format!("{tasks}\n  - {{name: related, hardwareClass: small}}")));
         model.ready(seconds(120)).await;
         let after = model.children().await;
         assert!(before.iter().all(|(name, child)| after.get(name) == Some(child)), "{before:?} {after:?}");

@@ -14,8 +14,8 @@ use unimodel_e2e::{
 const ACCOUNT: &str = "operator-unimodel-operator";
 
 const TASKS: &str = "
-  - {name: search, replicas: {min: 2}, timeout: {default: 3s, max: 5s}}
-  - {name: related, timeout: {default: 3s, max: 5s}}
+  - {name: search, hardwareClass: small, replicas: {min: 2}, timeout: {default: 3s, max: 5s}}
+  - {name: related, hardwareClass: small, timeout: {default: 3s, max: 5s}}
 ";
 
 /// The templates of all pods of the model.
@@ -82,7 +82,7 @@ fn a_standby_takes_over_and_nothing_is_written_twice() {
             .kubectl_with(
                 "apply --server-side --field-manager=lists-team -f -",
                 "{apiVersion: unimodel.dev/v1alpha1, kind: UnifiedModel, metadata: {name: shop}, \
-              spec: {tasks: [{name: lists, head: category}]}}",
+              spec: {tasks: [{name: lists, head: category, hardwareClass: small}]}}",
             )
             .well();
         until("the other has taken the edit", seconds(time + 15), async || {
@@ -204,7 +204,7 @@ fn a_wrong_image_is_said_and_what_served_serves_on() {
     on_cluster("image", seconds(240), async |place: Place| {
         let release = Release::install(&place, "");
         let store = place.store().await;
-        place.apply(&sample_of(&store, "  - {name: search, timeout: {default: 3s, max: 5s}}"));
+        place.apply(&sample_of(&store, "  - {name: search, hardwareClass: small, timeout: {default: 3s, max: 5s}}"));
         let model = place.model("shop");
         model.ready(seconds(120)).await;
         let gateway = place.gateway("shop").await;

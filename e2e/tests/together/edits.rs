@@ -4,8 +4,8 @@ use serde_json::json;
 use unimodel_e2e::{Place, on_cluster, sample_of, seconds, until};
 
 const TWO: &str = "
-  - {name: search, replicas: {min: 2}, timeout: {default: 3s, max: 5s}}
-  - {name: related, hardwareClass: small, timeout: {default: 3s, max: 5s}}
+  - {name: search, hardwareClass: small, replicas: {min: 2}, timeout: {default: 3s, max: 5s}}
+  - {name: related, hardwareClass: other, timeout: {default: 3s, max: 5s}}
 ";
 
 #[test]
@@ -23,7 +23,7 @@ fn another_team_adds_a_task_and_takes_it_away() {
         place
             .kubectl_with(
                 team,
-                &format!("{head}spec: {{tasks: [{{name: lists, head: category, timeout: {{default: 3s, max: 5s}}}}]}}"),
+                &format!("{head}spec: {{tasks: [{{name: lists, head: category, hardwareClass: small, timeout: {{default: 3s, max: 5s}}}}]}}"),
             )
             .well();
         let gateway = place.gateway("shop").await;
@@ -113,7 +113,7 @@ fn a_knob_restarts_nothing_and_a_class_rolls_its_tasks_alone() {
         // Another class of machines: its task rolls, without a failed request, and no other task does.
         let item = json!({"source_item": "1"});
         let (related, search) = (gateway.load("related", item, 2), gateway.load("search", query, 1));
-        place.apply(&sample_of(&store, TWO).replace("cpu: 11m", "cpu: 12m"));
+        place.apply(&sample_of(&store, TWO).replace("cpu: 51m", "cpu: 52m"));
         until("the new server is there alone", seconds(90), async || {
             let now = model.servers("related").await;
             let uid = now.first().and_then(|pod| pod.metadata.name.clone()).unwrap_or_default();

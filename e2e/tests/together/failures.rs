@@ -4,7 +4,7 @@ use serde_json::json;
 use unimodel_e2e::{Place, on_cluster, sample_of, seconds, until};
 
 const TASKS: &str = "
-  - {name: search, replicas: {min: 2}, timeout: {default: 3s, max: 5s}}
+  - {name: search, hardwareClass: small, replicas: {min: 2}, timeout: {default: 3s, max: 5s}}
 ";
 
 #[test]

@@ -11,7 +11,10 @@ fn children_are_put_back_and_others_are_left_alone() {
         let store = place.store().await;
         // Somebody else's, under a name that a child would have.
         place.kubectl("create configmap shop-related --from-literal=whose=theirs").well();
-        place.apply(&sample_of(&store, "  - {name: search}\n  - {name: related}"));
+        place.apply(&sample_of(
+            &store,
+            "  - {name: search, hardwareClass: small}\n  - {name: related, hardwareClass: small}",
+        ));
         let model = place.model("shop");
         let said = model.reason("related", "NameTaken", seconds(60)).await;
         assert!(said.contains("shop-related") && said.contains("ConfigMap"), "{said}");

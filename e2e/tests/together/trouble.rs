@@ -20,7 +20,7 @@ fn a_device_that_no_node_has_is_said_in_the_schedulers_words() {
         };
         device("null");
         let store = place.store().await;
-        let tasks = "  - {name: search, hardwareClass: gpu}\n  - {name: related}";
+        let tasks = "  - {name: search, hardwareClass: gpu}\n  - {name: related, hardwareClass: small}";
         let document = sample_of(&store, tasks).replace("  hardwareClasses:\n", &format!("  hardwareClasses:{GPU}"));
         place.apply(&document);
         let model = place.model("shop");
@@ -45,21 +45,25 @@ fn what_is_missing_in_the_store_is_named() {
         let [first, second] = versions();
 
         secret(&place, "store", "wrong");
-        place.apply(&sample_of(&store, "  - {name: search}"));
+        place.apply(&sample_of(&store, "  - {name: search, hardwareClass: small}"));
         let said = model.reason("search", "StoreDenied", seconds(90)).await;
         assert!(said.contains(&store.uri), "{said}");
 
         // The right key is taken without another edit, and a pinned version that is not there is named.
         secret(&place, "store", "secret");
-        let pinned = sample_of(&store, "  - {name: search}").replace("channel: stable", &format!("version: {second}"));
+        let pinned = sample_of(&store, "  - {name: search, hardwareClass: small}")
+            .replace("channel: stable", &format!("version: {second}"));
         place.kubectl("delete um shop --wait").well();
         place.apply(&pinned);
         let said = model.reason("search", "VersionNotFound", seconds(90)).await;
         assert!(said.contains(&second), "{said}");
 
         place.apply(
-            &sample_of(&store, "  - {name: search}\n  - {name: other, head: nowhere}")
-                .replace("channel: stable", &format!("version: {first}")),
+            &sample_of(
+                &store,
+                "  - {name: search, hardwareClass: small}\n  - {name: other, head: nowhere, hardwareClass: small}",
+            )
+            .replace("channel: stable", &format!("version: {first}")),
         );
         let said = model.reason("other", "HeadMissing", seconds(90)).await;
         assert!(said.contains("nowhere"), "{said}");
@@ -74,7 +78,7 @@ fn a_pod_that_cannot_run_says_why() {
         let store = place.store().await;
         // Too little for a model: the kernel ends it.
         let tight = "  - {name: tight, resources: {requests: {cpu: 10m, memory: 4Mi}, limits: {memory: 4Mi}}}\n";
-        let tasks = "  - {name: search, hardwareClass: tight}\n  - {name: related}";
+        let tasks = "  - {name: search, hardwareClass: tight}\n  - {name: related, hardwareClass: small}";
         let document =
             sample_of(&store, tasks).replace("  hardwareClasses:\n", &format!("  hardwareClasses:\n{tight}"));
         place.apply(&document);

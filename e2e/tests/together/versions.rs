@@ -5,8 +5,8 @@ use unimodel_crds::RefreshPhase;
 use unimodel_e2e::{Place, Store, on_cluster, sample_of, seconds, until, versions};
 
 const TASKS: &str = "
-  - {name: search, replicas: {min: 2}, timeout: {default: 3s, max: 5s}, refresh: {schedule: '* * * * *'}}
-  - {name: related, timeout: {default: 3s, max: 5s}}
+  - {name: search, hardwareClass: small, replicas: {min: 2}, timeout: {default: 3s, max: 5s}, refresh: {schedule: '* * * * *'}}
+  - {name: related, hardwareClass: small, timeout: {default: 3s, max: 5s}}
 ";
 
 #[test]
