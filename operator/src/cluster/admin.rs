@@ -62,10 +62,6 @@ fn tell(wrong: &[String], what: &str) -> (StatusCode, String) {
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     let objects = admin.cluster.keys().len();
-<<<<<<< HEAD
     let text = admin.metrics.print(admin.queue.waiting(), *admin.claim.held().borrow(), objects);
-=======
-    let text = admin.metrics.print(admin.queue.waiting(), *admin.claim.held().borrow(), objects);
->>>>>>> main
     ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
 }
