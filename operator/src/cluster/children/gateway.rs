@@ -13,7 +13,7 @@ const DRAIN: (u32, u32) = (5, 30);
 pub(super) fn children(input: &Input<'_>) -> Vec<Child> {
     let (model, name) = (&input.owner.name, names::gateway(&input.owner.name));
     let routes = names::routes(model);
-    let text = serde_json::to_string(input.routes).unwrap_or_default();
+    let text = serde_json::to_string_pretty(input.routes).unwrap_or_default();
     let role = json!({"rules": [
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]},
         {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [routes], "verbs": ["get", "list", "watch"]},
