@@ -76,7 +76,7 @@ fn knows(place: Place<'_>, servers: &str, guest: &str) -> bool {
 /// Cuts static lists until the whole fits into a ConfigMap.
 fn fit(routes: &mut Routes) {
     for length in LENGTHS {
-        let size = serde_json::to_vec(routes).map_or(0, |text| text.len());
+        let size = serde_json::to_vec_pretty(routes).map_or(0, |text| text.len());
         if size <= LARGEST {
             return;
         }
