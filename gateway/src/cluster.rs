@@ -53,6 +53,10 @@ struct Address {
     serving: bool,
 }
 
+/// Seconds after which the API server ends a watch, and it is begun again: a connection that the network has forgotten is
+/// given up soon after that.
+const TURN: u32 = 60;
+
 /// Endpoints by the name of their slice.
 type Slices = BTreeMap<String, Slice>;
 
@@ -70,9 +74,10 @@ pub async fn follow(gateway: Arc<Gateway>, source: Source) -> anyhow::Result<()>
 
 async fn run(gateway: Arc<Gateway>, client: Client, source: Source) {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &source.namespace);
-    let maps = watcher(maps, watcher::Config::default().fields(&format!("metadata.name={}", source.name)));
+    let maps =
+        watcher(maps, watcher::Config::default().timeout(TURN).fields(&format!("metadata.name={}", source.name)));
     let slices: Api<EndpointSlice> = Api::namespaced(client, &source.namespace);
-    let slices = watcher(slices, watcher::Config::default().labels(&source.selector));
+    let slices = watcher(slices, watcher::Config::default().timeout(TURN).labels(&source.selector));
     let mut maps = std::pin::pin!(calm(maps, "ConfigMap"));
     let mut slices = std::pin::pin!(calm(slices, "EndpointSlice"));
 

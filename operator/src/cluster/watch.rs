@@ -18,6 +18,10 @@ use super::observed::{Cluster, Key, What, is_begun, key, owner_of};
 use super::queue::{Class, Queue};
 use crate::rbac::Rule;
 
+/// Seconds after which the API server ends a watch, and it is begun again: a connection that the network has forgotten is
+/// given up soon after that.
+const TURN: u32 = 60;
+
 /// What this needs, in each namespace that is watched. The verbs `get`, `list` and `watch` of routes and EndpointSlices are
 /// also what gateways are given: nobody can give more than they have.
 pub const RULES: &[Rule] = &[
@@ -96,9 +100,10 @@ impl Watches {
             What::Object,
             within.clone(),
             objects,
-            watcher::Config::default(),
+            watcher::Config::default().timeout(TURN),
         );
-        let ours = || watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY, names::MANAGER));
+        let ours =
+            || watcher::Config::default().timeout(TURN).labels(&format!("{}={}", names::MANAGED_BY, names::MANAGER));
         let pods = match namespace {
             Some(namespace) => Api::namespaced(client.clone(), namespace),
             None => Api::all(client.clone()),
