@@ -6,12 +6,13 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use unimodel_operator::cluster::leader::Candidate;
 use unimodel_operator::cluster::{Settings, run};
 use unimodel_operator::rbac;
+use unimodel_transport::telemetry::LogFormat;
 
 /// Hosts UnifiedModels on Kubernetes (docs/operator.md).
 #[derive(Parser)]
@@ -52,14 +53,6 @@ struct Run {
     /// How to write the log, to standard error; RUST_LOG says how much
     #[arg(long, value_enum, value_name = "FORMAT", env = "UNIMODEL_LOG_FORMAT", default_value_t = LogFormat::Json)]
     log_format: LogFormat,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum LogFormat {
-    /// One object a line
-    Json,
-    /// For people
-    Pretty,
 }
 
 fn main() -> ExitCode {

@@ -8,6 +8,7 @@ use std::io::IsTerminal;
 use std::pin::Pin;
 use std::time::Duration;
 
+use futures::future::Either;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::service::Service;
@@ -136,11 +137,12 @@ where
 {
     type Response = Response<B>;
     type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
+    // Without traces a request costs nothing more.
+    type Future = Either<S::Future, Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         if !self.is_on {
-            return Box::pin(self.service.call(request));
+            return Either::Left(self.service.call(request));
         }
         let (method, path) = (request.method(), request.uri().path());
         let span = tracing::info_span!(
@@ -166,7 +168,7 @@ where
             recorded.record("http.response.status_code", response.status().as_u16());
             Ok(response)
         };
-        Box::pin(traced.instrument(span))
+        Either::Right(Box::pin(traced.instrument(span)))
     }
 }
 
