@@ -31,6 +31,11 @@ pub async fn until<T>(what: &str, limit: Duration, mut check: impl AsyncFnMut() 
     }
 }
 
+/// What `search` is asked: words of the trained catalogue.
+pub fn query() -> serde_json::Value {
+    serde_json::json!({"query": "gounnounisk"})
+}
+
 pub const fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }

@@ -13,6 +13,7 @@ use crate::ask::Gateway;
 use crate::objects::Model;
 use crate::shell::{Output, kubectl, kubectl_with};
 use crate::store::Store;
+use crate::{query, seconds};
 
 /// A namespace of one test.
 #[derive(Clone)]
@@ -75,6 +76,16 @@ impl Place {
     /// The gateway of a model.
     pub async fn gateway(&self, model: &str) -> Gateway {
         Gateway::of(self, model).await
+    }
+
+    /// Applies an object `shop` that has a task `search`, and waits until all of it is ready and the task answers.
+    pub async fn serve(&self, document: &str) -> (Model, Gateway) {
+        self.apply(document);
+        let model = self.model("shop");
+        model.ready(seconds(120)).await;
+        let gateway = self.gateway("shop").await;
+        gateway.answers("search", &query(), seconds(20)).await;
+        (model, gateway)
     }
 
     /// A store of its own, with the first version on the channel `stable`, and the Secret `store` that opens it.

@@ -2,8 +2,7 @@
 
 use std::process::Command;
 
-use serde_json::json;
-use unimodel_e2e::{Place, Release, on_cluster, sample_of, seconds, until};
+use unimodel_e2e::{Place, Release, on_cluster, query, sample_of, seconds, until};
 
 /// Refuses every connection to the API server, also those that are open. Only the tests' own cluster can.
 struct Away;
@@ -37,14 +36,9 @@ fn the_model_serves_on_and_all_recovers_by_itself() {
         let release = Release::install(&place, "");
         let store = place.store().await;
         let tasks = "  - {name: search, hardwareClass: small, replicas: {min: 2}, timeout: {default: 3s, max: 5s}}";
-        place.apply(&sample_of(&store, tasks));
-        let model = place.model("shop");
-        model.ready(seconds(120)).await;
-        let gateway = place.gateway("shop").await;
-        let query = json!({"query": "gounnounisk"});
-        gateway.answers("search", &query, seconds(20)).await;
+        let (model, gateway) = place.serve(&sample_of(&store, tasks)).await;
         let before = model.children().await;
-        let load = gateway.load("search", query, 2);
+        let load = gateway.load("search", query(), 2);
         let away = Away::begin();
         tokio::time::sleep(seconds(60)).await;
         drop(away);

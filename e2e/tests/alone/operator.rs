@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::ListParams;
-use serde_json::json;
 use unimodel_crds::RefreshPhase;
 use unimodel_e2e::{
-    Place, Release, Request, image, kubectl, kubectl_with, on_cluster, requests, sample_of, seconds, until, versions,
+    Place, Release, Request, image, kubectl, kubectl_with, on_cluster, query, requests, sample_of, seconds, until,
+    versions,
 };
 
 /// The ServiceAccount of a release that is called `operator`.
@@ -41,7 +41,7 @@ fn by_the_plain_file_in_one_namespace_it_sees_nothing_else() {
         kubectl_with(&format!("-n {other} apply -f -"), &sample_of(&store, TASKS)).well();
         place.apply(&sample_of(&store, TASKS));
         place.model("shop").ready(seconds(120)).await;
-        place.gateway("shop").await.answers("search", &json!({"query": "gounnounisk"}), seconds(20)).await;
+        place.gateway("shop").await.answers("search", &query(), seconds(20)).await;
 
         let account = format!("--as=system:serviceaccount:{}:unimodel-operator", place.namespace);
         for what in ["list pods", "get unifiedmodels", "patch deployments", "get secrets"] {
@@ -64,16 +64,11 @@ fn a_standby_takes_over_and_nothing_is_written_twice() {
     on_cluster("leader", seconds(300), async |place: Place| {
         let release = Release::install(&place, "--set replicas=2");
         let store = place.store().await;
-        place.apply(&sample_of(&store, TASKS));
-        let model = place.model("shop");
-        model.ready(seconds(120)).await;
-        let gateway = place.gateway("shop").await;
-        let query = json!({"query": "gounnounisk"});
-        gateway.answers("search", &query, seconds(20)).await;
+        let (model, gateway) = place.serve(&sample_of(&store, TASKS)).await;
         let before = model.children().await;
 
         // The leader ends without giving the lease back: the other writes within the lease's time.
-        let load = gateway.load("search", query, 2);
+        let load = gateway.load("search", query(), 2);
         let first = release.leader().await;
         let lease = release.lease().await.spec.unwrap();
         let time = u64::try_from(lease.lease_duration_seconds.unwrap()).unwrap();
@@ -124,18 +119,13 @@ fn upgrades_and_removal_leave_the_model_serving() {
     on_cluster("upgrade", seconds(300), async |place: Place| {
         let release = Release::install(&place, "");
         let store = place.store().await;
-        place.apply(&sample_of(&store, TASKS));
-        let model = place.model("shop");
-        model.ready(seconds(120)).await;
-        let gateway = place.gateway("shop").await;
-        let query = json!({"query": "gounnounisk"});
-        gateway.answers("search", &query, seconds(20)).await;
+        let (model, gateway) = place.serve(&sample_of(&store, TASKS)).await;
         let (pods, pod_templates) = (model.children().await, templates(&place).await);
         let objects = "get deployments,services,configmaps,serviceaccounts,roles,rolebindings,pdb,um \
                        -l app.kubernetes.io/managed-by=unimodel-operator \
                        -o custom-columns=K:.kind,N:.metadata.name,R:.metadata.resourceVersion";
         let written = place.kubectl(objects).well();
-        let load = gateway.load("search", query.clone(), 2);
+        let load = gateway.load("search", query(), 2);
 
         // Another pod of the operator, as another release of it would be.
         release.upgrade("--set podLabels.release=next");
@@ -168,16 +158,11 @@ fn a_refresh_goes_on_after_the_operator_was_killed() {
     on_cluster("resume", seconds(300), async |place: Place| {
         let release = Release::install(&place, "");
         let store = place.store().await;
-        place.apply(&sample_of(&store, TASKS));
-        let model = place.model("shop");
-        model.ready(seconds(120)).await;
-        let gateway = place.gateway("shop").await;
-        let query = json!({"query": "gounnounisk"});
-        gateway.answers("search", &query, seconds(20)).await;
+        let (model, gateway) = place.serve(&sample_of(&store, TASKS)).await;
         let [_, second] = versions();
         store.publish(&second).await;
         store.promote(&second).await;
-        let load = gateway.load("search", query, 2);
+        let load = gateway.load("search", query(), 2);
 
         place.kubectl("annotate um shop unimodel.dev/refresh=search=now").well();
         until("the refresh has begun", seconds(30), async || {
@@ -204,13 +189,10 @@ fn a_wrong_image_is_said_and_what_served_serves_on() {
     on_cluster("image", seconds(240), async |place: Place| {
         let release = Release::install(&place, "");
         let store = place.store().await;
-        place.apply(&sample_of(&store, "  - {name: search, hardwareClass: small, timeout: {default: 3s, max: 5s}}"));
-        let model = place.model("shop");
-        model.ready(seconds(120)).await;
-        let gateway = place.gateway("shop").await;
-        let query = json!({"query": "gounnounisk"});
-        gateway.answers("search", &query, seconds(20)).await;
-        let load = gateway.load("search", query, 2);
+        let (model, gateway) = place
+            .serve(&sample_of(&store, "  - {name: search, hardwareClass: small, timeout: {default: 3s, max: 5s}}"))
+            .await;
+        let load = gateway.load("search", query(), 2);
         release.upgrade("--set serving.image=localhost/nowhere:1");
         let said = until("the reason is the kubelet's", seconds(60), async || {
             let task = model.task("search").await?;

@@ -1,7 +1,7 @@
 //! An edit changes what was edited and nothing else.
 
 use serde_json::json;
-use unimodel_e2e::{Place, on_cluster, sample_of, seconds, until};
+use unimodel_e2e::{Place, on_cluster, query, sample_of, seconds, until};
 
 const TWO: &str = "
   - {name: search, hardwareClass: small, replicas: {min: 2}, timeout: {default: 3s, max: 5s}}
@@ -75,12 +75,7 @@ fn another_team_adds_a_task_and_takes_it_away() {
 fn a_knob_restarts_nothing_and_a_class_rolls_its_tasks_alone() {
     on_cluster("edits", seconds(300), async |place: Place| {
         let store = place.store().await;
-        place.apply(&sample_of(&store, TWO));
-        let model = place.model("shop");
-        model.ready(seconds(120)).await;
-        let gateway = place.gateway("shop").await;
-        let query = json!({"query": "gounnounisk"});
-        gateway.answers("search", &query, seconds(20)).await;
+        let (model, gateway) = place.serve(&sample_of(&store, TWO)).await;
         let before = model.children().await;
 
         // The gateway takes the one, the servers the other.
@@ -94,7 +89,7 @@ fn a_knob_restarts_nothing_and_a_class_rolls_its_tasks_alone() {
         })
         .await;
         // The test asks for three.
-        until("the servers have the new limit", seconds(100), async || match gateway.rank("search", &query).await {
+        until("the servers have the new limit", seconds(100), async || match gateway.rank("search", &query()).await {
             Err(refused) if refused.starts_with("400") => Ok(()),
             other => Err(format!("{other:?}")),
         })
@@ -103,7 +98,7 @@ fn a_knob_restarts_nothing_and_a_class_rolls_its_tasks_alone() {
         // Each of them by itself: one that has not heard of it yet would refuse one of these.
         until("both servers have the old limit again", seconds(100), async || {
             for _ in 0..20 {
-                gateway.rank("search", &query).await?;
+                gateway.rank("search", &query()).await?;
             }
             Ok(())
         })
@@ -112,7 +107,7 @@ fn a_knob_restarts_nothing_and_a_class_rolls_its_tasks_alone() {
 
         // Another class of machines: its task rolls, without a failed request, and no other task does.
         let item = json!({"source_item": "1"});
-        let (related, search) = (gateway.load("related", item, 2), gateway.load("search", query, 1));
+        let (related, search) = (gateway.load("related", item, 2), gateway.load("search", query(), 1));
         place.apply(&sample_of(&store, TWO).replace("cpu: 51m", "cpu: 52m"));
         until("the new server is there alone", seconds(90), async || {
             let now = model.servers("related").await;

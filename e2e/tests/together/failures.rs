@@ -1,7 +1,6 @@
 //! Pods that end under load.
 
-use serde_json::json;
-use unimodel_e2e::{Place, on_cluster, sample_of, seconds, until};
+use unimodel_e2e::{Place, on_cluster, query, sample_of, seconds, until};
 
 const TASKS: &str = "
   - {name: search, hardwareClass: small, replicas: {min: 2}, timeout: {default: 3s, max: 5s}}
@@ -12,15 +11,11 @@ const TASKS: &str = "
 fn no_request_fails_while_servers_and_gateways_end() {
     on_cluster("failures", seconds(300), async |place: Place| {
         let store = place.store().await;
-        place.apply(&sample_of(&store, TASKS).replace("gateway: {replicas: 1}", "gateway: {replicas: 2}"));
-        let model = place.model("shop");
-        model.ready(seconds(120)).await;
-        let gateway = place.gateway("shop").await;
-        let query = json!({"query": "gounnounisk"});
-        gateway.answers("search", &query, seconds(20)).await;
+        let (model, gateway) =
+            place.serve(&sample_of(&store, TASKS).replace("gateway: {replicas: 1}", "gateway: {replicas: 2}")).await;
 
         // Killed, without a word to anybody.
-        let load = gateway.load("search", query.clone(), 2);
+        let load = gateway.load("search", query(), 2);
         let victim = model.servers("search").await.remove(0).metadata.name.unwrap();
         place.kubectl(&format!("delete pod {victim} --force --grace-period=0")).well();
         back(&place, &victim, "unimodel.dev/task=search").await;
@@ -28,7 +23,7 @@ fn no_request_fails_while_servers_and_gateways_end() {
         model.ready(seconds(60)).await;
 
         // Ended in order, as a node that is drained does.
-        let load = gateway.load("search", query, 2);
+        let load = gateway.load("search", query(), 2);
         for selector in ["app.kubernetes.io/component=gateway", "unimodel.dev/task=search"] {
             let victim = place.pods(selector).await.remove(0).metadata.name.unwrap();
             place.kubectl(&format!("delete pod {victim} --wait=false")).well();
