@@ -267,6 +267,15 @@ fn ask(gateway: SocketAddr) -> Option<u16> {
     answer.split(' ').nth(1)?.parse().ok()
 }
 
+/// Ends the clients when a test fails too: a scope waits for its threads.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_killed_server_is_not_noticed_and_comes_back() {
     let mut up = Up::new(TASKS);
@@ -282,9 +291,12 @@ fn a_killed_server_is_not_noticed_and_comes_back() {
                     Some(200) => drop(asked.fetch_add(1, Ordering::Relaxed)),
                     other => wrong.push(other),
                 }
+                // What is asked without a pause takes the processor from what is to start again.
+                std::thread::sleep(Duration::from_millis(5));
             }
             wrong
         };
+        let _ends = Ends(&stop);
         let clients: Vec<_> = (0..2).map(|_| scope.spawn(client)).collect();
         wait_until("asked", || asked.load(Ordering::Relaxed) > 20);
         kill(pids(&before, Some("search"))[0]);

@@ -261,13 +261,18 @@ impl Machine<'_> {
     fn bring_all_to(&mut self, version: &str) -> bool {
         let mut all = true;
         for replica in self.watch.replicas {
-            // A server that starts takes the version by itself.
-            let Some(active) = replica.active() else { continue };
-            if active == version {
+            let active = replica.active();
+            if active == Some(version) {
+                continue;
+            }
+            let held = replica.held(version).map(|held| &held.phase);
+            if active.is_none() && held != Some(&Phase::Prepared) {
+                // A server that starts takes the version by itself.
                 continue;
             }
             all = false;
-            match replica.held(version).map(|held| &held.phase) {
+            match held {
+                // Also in a server that cannot start with what it was told at first.
                 Some(Phase::Prepared) => self.call(replica, Operation::Activate { version: version.to_owned() }),
                 Some(Phase::Preparing) => {}
                 // Another try: it could once, or its neighbours can.

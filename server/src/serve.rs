@@ -228,7 +228,7 @@ async fn run(serving: Serving, threads: Threads, telemetry: &Telemetry) -> Resul
         "listening"
     );
 
-    let start_with = config.start.clone();
+    let (start_sender, start_with) = watch::channel(config.start.clone());
     let grace = config.grace;
     let (config_sender, config_receiver) = watch::channel(Arc::new(config));
     let (stop, stopped) = watch::channel(Stage::Serving);
@@ -262,10 +262,10 @@ async fn run(serving: Serving, threads: Threads, telemetry: &Telemetry) -> Resul
         tokio::spawn(serve_control(control.clone(), device, listener, tls, files.clone(), stopped.clone()));
     }
     if let Some(path) = watched {
-        tokio::spawn(watch_config(path, config_sender, control.clone(), runtime.clone(), files));
+        tokio::spawn(watch_config(path, config_sender, start_sender, control.clone(), runtime.clone(), files));
     }
 
-    let first = first_version(&control, &runtime, &start_with, on_start_failure);
+    let first = first_version(&control, &runtime, start_with, on_start_failure);
     let ended = tokio::select! {
         result = first => result.map(|()| None),
         name = signals.next() => Ok(Some(name)),
@@ -341,10 +341,10 @@ impl Signals {
 async fn first_version(
     control: &Arc<Control>,
     runtime: &Runtime,
-    what: &Start,
+    wanted: watch::Receiver<Start>,
     on_failure: OnStartFailure,
 ) -> Result<(), Failure> {
-    let failed = |failure: &Failure, delay: Duration| {
+    let failed = |what: &Start, failure: &Failure, delay: Duration| {
         if on_failure == OnStartFailure::Exit {
             return Err(failure.clone());
         }
@@ -353,7 +353,7 @@ async fn first_version(
         tracing::error!(reason = failure.reason, retry_in = ?delay, "{what} cannot be served: {failure}");
         Ok(())
     };
-    start::start(control, what, Backoff::default(), rand::random::<f64>, failed).await
+    start::start(control, wanted, Backoff::default(), rand::random::<f64>, failed).await
 }
 
 async fn serve_control(
@@ -397,6 +397,7 @@ async fn serve_control(
 async fn watch_config(
     path: PathBuf,
     current: watch::Sender<Arc<ServerConfig>>,
+    start: watch::Sender<Start>,
     control: Arc<Control>,
     runtime: Arc<Runtime>,
     metrics: OperationsMetrics,
@@ -416,9 +417,17 @@ async fn watch_config(
                 continue;
             }
         };
-        for field in &changed.needs_restart {
+        // Before the first version the new one is tried; after it, who has a control port moves the server by that.
+        let moves = now.control.is_some() || runtime.active().is_none();
+        let is_start = |field: &str| field == "channel" || field == "version";
+        for field in changed.needs_restart.iter().filter(|field| !(moves && is_start(field))) {
             tracing::warn!(field, "{field} changed in {}; that takes effect with a restart", path.display());
         }
+        start.send_if_modified(|start| {
+            let is_other = *start != changed.config.start;
+            *start = changed.config.start;
+            is_other
+        });
         let tasks = changed.config.tasks;
         if tasks == now.tasks {
             continue;

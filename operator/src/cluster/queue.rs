@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::observed::Key;
 
 /// The first wait after a failure, and the longest.
-const WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+const WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// Every so many picks the oldest of what is new comes first, so that it is not put off for ever.
 const TURN: u64 = 8;
@@ -25,6 +25,14 @@ pub enum Class {
     New,
 }
 
+/// How often in a row work on an object has failed.
+#[derive(Clone, Copy, Debug)]
+struct Failures {
+    count: u32,
+    /// When it is tried again though nothing changes.
+    retry: Instant,
+}
+
 /// The queue, without waiting.
 #[derive(Debug, Default)]
 pub struct Order {
@@ -33,7 +41,7 @@ pub struct Order {
     later: BTreeSet<(Instant, Key)>,
     due: HashMap<Key, (Instant, Class)>,
     running: HashMap<Key, Option<(Instant, Class)>>,
-    failures: HashMap<Key, u32>,
+    failures: HashMap<Key, Failures>,
     number: u64,
     picks: u64,
 }
@@ -95,15 +103,23 @@ impl Order {
         }
     }
 
-    /// Work on an object has failed: it waits, whatever changes meanwhile. `random` in 0..1.
+    /// Work on an object has failed: it is tried again after a wait that doubles. A change is looked at when it comes, and
+    /// lengthens no wait: what a person does about the cause must not put off that it is seen. `random` in 0..1.
     pub fn fail(&mut self, key: &Key, now: Instant, random: f64) -> Duration {
-        let failures = self.failures.entry(key.clone()).or_default();
-        let wait = WAIT.0.saturating_mul(2u32.saturating_pow(*failures)).min(WAIT.1).mul_f64(1.0 - random / 2.0);
-        *failures += 1;
+        let failures = match self.failures.get(key) {
+            Some(failures) if failures.retry > now => *failures,
+            failures => {
+                let count = failures.map_or(0, |failures| failures.count);
+                let wait = WAIT.0.saturating_mul(2u32.saturating_pow(count)).min(WAIT.1).mul_f64(1.0 - random / 2.0);
+                Failures { count: count + 1, retry: now + wait }
+            }
+        };
+        self.failures.insert(key.clone(), failures);
         let again = self.running.remove(key).flatten();
-        let class = again.map_or(Class::Begun, |(_, class)| class);
-        self.add(key.clone(), class, now + wait, now);
-        wait
+        for (when, class) in again.into_iter().chain([(failures.retry, Class::Begun)]) {
+            self.add(key.clone(), class, when, now);
+        }
+        failures.retry - now
     }
 
     /// Objects that wait to be worked on now.
@@ -234,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_waits_longer_each_time_and_other_changes_do_not_hurry_it() {
+    fn what_fails_waits_longer_each_time() {
         let now = Instant::now();
         let mut order = Order::default();
         let object = key("n", "a");
@@ -248,6 +264,28 @@ mod tests {
             assert_eq!(order.take(at), Err(Some(at + wait)));
             at += wait;
         }
-        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60, 60, 60]);
+    }
+
+    #[test]
+    fn a_change_is_looked_at_when_it_comes_and_lengthens_no_wait() {
+        let now = Instant::now();
+        let mut order = Order::default();
+        let object = key("n", "a");
+        order.add(object.clone(), Class::Begun, now, now);
+        assert_eq!(order.take(now), Ok(object.clone()));
+        assert_eq!(order.fail(&object, now, 0.0), second(1));
+        for tenth in 1..10 {
+            let at = now + Duration::from_millis(100 * tenth);
+            order.add(object.clone(), Class::Begun, at, at);
+            assert_eq!(order.take(at), Ok(object.clone()));
+            order.fail(&object, at, 0.0);
+            assert_eq!(order.take(at), Err(Some(now + second(1))));
+        }
+        // What changes while it is worked on is not lost either.
+        assert_eq!(order.take(now + second(1)), Ok(object.clone()));
+        order.add(object.clone(), Class::Begun, now + second(1), now + second(1));
+        assert_eq!(order.fail(&object, now + second(1), 0.0), second(2));
+        assert_eq!(order.take(now + second(1)), Ok(object));
     }
 }

@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 use proptest::prelude::*;
 use unimodel_crds::{RefreshPhase, Want};
-use unimodel_operator::{Answer, Operation};
+use unimodel_operator::{Answer, Held, Operation, Phase, Trouble};
 
 use crate::world::{V1, V2, V3, World, at};
 
@@ -145,6 +145,23 @@ fn a_pin_is_followed_once_and_a_channel_never_meanwhile() {
     world.model.want = Want::Version(V1.into());
     world.settle();
     assert_eq!((world.active(), world.phase("search")), ([V2].into(), RefreshPhase::Failed));
+}
+
+#[test]
+fn servers_that_cannot_start_with_one_pin_take_the_next() {
+    let mut world = started();
+    world.model.want = Want::Version(V2.into());
+    world.status = Default::default();
+    for server in &mut world.servers {
+        let failed = Held { version: V2.into(), phase: Phase::Failed(Trouble::new("VersionNotFound", "not there")) };
+        server.answer = Some(Answer { held: vec![failed], ..Answer::default() });
+    }
+    world.settle();
+    assert_eq!(world.task("search").active_version.as_deref(), Some(V2));
+    assert_eq!(world.active(), [].into());
+    world.model.want = Want::Version(V1.into());
+    world.settle();
+    assert_eq!((world.active(), world.phase("search")), ([V1].into(), RefreshPhase::Idle));
 }
 
 #[test]

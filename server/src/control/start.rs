@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use unimodel_model::version::VersionId;
 
 use super::{Control, Failure, Phase};
@@ -33,32 +34,35 @@ impl Backoff {
 }
 
 /// Prepares and activates what is to be served at start, again and again until a version is active, however it came to
-/// be. Each failure is told to `failed` with the wait that follows; an error from there ends it.
+/// be. What `wanted` says changes with the configuration, and is tried at once when it does. Each failure is told to
+/// `failed` with the wait that follows; an error from there ends it.
 ///
 /// # Errors
 /// What `failed` returns.
 pub async fn start<E>(
     control: &Arc<Control>,
-    what: &Start,
+    mut wanted: watch::Receiver<Start>,
     backoff: Backoff,
     mut random: impl FnMut() -> f64,
-    mut failed: impl FnMut(&Failure, Duration) -> Result<(), E>,
+    mut failed: impl FnMut(&Start, &Failure, Duration) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut versions = control.versions();
     for failures in 1.. {
+        let what = wanted.borrow_and_update().clone();
         let is_active = |versions: &super::Versions<_>| versions.active().is_some();
         let failure = tokio::select! {
             // Somebody may activate a version through the control port meanwhile.
             _ = versions.wait_for(is_active) => return Ok(()),
-            result = attempt(control, what) => match result {
+            result = attempt(control, &what) => match result {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             },
         };
         let delay = backoff.delay(failures, random());
-        failed(&failure, delay)?;
+        failed(&what, &failure, delay)?;
         tokio::select! {
             _ = versions.wait_for(is_active) => return Ok(()),
+            Ok(()) = wanted.changed() => {}
             () = tokio::time::sleep(delay) => {}
         }
     }

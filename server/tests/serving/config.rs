@@ -72,3 +72,19 @@ async fn what_needs_a_restart_is_said() {
     assert_eq!(server.state().await["threads"]["workers"], 1);
     assert_eq!(server.log_lines("tasks of"), 0);
 }
+
+#[tokio::test]
+async fn a_server_without_a_version_takes_the_one_that_the_file_names_now() {
+    let (store, version) = Versions::with_one().await;
+    let missing = "version: 20200101T000000Z-00000000";
+    let server = Server::start(Setup { start: missing.into(), ..Setup::new(store.url()) }).await;
+    let told = server.logged("cannot be served").await;
+    assert_eq!(told["reason"], "VersionNotFound");
+    edit(&server, missing, &format!("version: {version}"));
+    server.logged("active").await;
+    assert_eq!(server.answering().await, version);
+    assert_eq!(server.log_lines("takes effect with a restart"), 0);
+    // From now on it stays, and says so.
+    edit(&server, &format!("version: {version}"), "channel: stable");
+    server.logged("version changed in").await;
+}
