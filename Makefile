@@ -23,6 +23,7 @@ test: data lint ## Everything that must hold
 	@scripts/install-chromium.sh
 	VERSITYGW="$$(scripts/install-versitygw.sh)" && export VERSITYGW && $(CARGO) test --workspace
 	$(CARGO) test --workspace --test clients -- --ignored
+	e2e/run.sh --own
 
 generate: ## Files that are made from code: JSON Schemas, contract listing, CRD, install manifests
 	UNIMODEL_WRITE_SCHEMA=1 $(CARGO) test --workspace --test labels schema

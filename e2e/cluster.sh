@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A real one-node Kubernetes in network, mount and process namespaces of its own, for tests. Needs root.
 #
+#   cluster.sh possible       says why this machine cannot have one, where it cannot
 #   cluster.sh up             programs, node and name server; does nothing where it is up
 #   cluster.sh exec CMD…      runs CMD in the cluster's network, with its kubectl and KUBECONFIG
 #   cluster.sh import FILE…   puts docker-archives into the node's image store
@@ -189,7 +190,8 @@ node() { # Runs as the first process of the namespaces.
         --audit-policy-file=audit.yaml --audit-log-path="$STATE/log/audit.log"
     start "$KUBERNETES/kube-controller-manager" --kubeconfig="$pki/controllers.kubeconfig" \
         --service-account-private-key-file="$pki/accounts.key" --root-ca-file="$pki/ca.crt" \
-        --use-service-account-credentials --cluster-cidr=$POD_CIDR --allocate-node-cidrs=false --leader-elect=false
+        --use-service-account-credentials --cluster-cidr=$POD_CIDR --allocate-node-cidrs=false --leader-elect=false \
+        --horizontal-pod-autoscaler-sync-period=5s --horizontal-pod-autoscaler-downscale-stabilization=15s
     start "$KUBERNETES/kube-scheduler" --kubeconfig="$pki/scheduler.kubeconfig" --leader-elect=false
     for group in /sys/fs/cgroup/*/; do
         [ ! -w "$group" ] || mkdir -p "$group$NAME" 2>/dev/null || true
@@ -207,12 +209,19 @@ inside() {
     KUBECONFIG=$STATE/pki/admin.kubeconfig PATH=$STATE/bin:$PATH nsenter --net="/run/netns/$NAME" "$@"
 }
 
+possible() {
+    [ "$(id -u)" = 0 ] || { echo "they need root; make e2e runs them on your own cluster by KUBECONFIG"; return 1; }
+    command -v apt-get >/dev/null || { echo "they need a Debian, whose containerd and runc they use"; return 1; }
+    unshare --net --mount --pid --fork true 2>/dev/null || { echo "they need namespaces, which this machine refuses"; return 1; }
+    command -v go >/dev/null || { echo "they need Go 1.25 or later, to build Kubernetes: https://go.dev/dl"; return 1; }
+}
+
 ready() {
     inside kubectl get node node1 --request-timeout=2s 2>/dev/null | grep -qw Ready
 }
 
 up() {
-    [ "$(id -u)" = 0 ] || die "the cluster needs root; KUBECONFIG=… make e2e uses one of your own"
+    possible >&2 || die "there can be no cluster here"
     if [ -f "$STATE/pid" ]; then
         ready && return
         down
@@ -270,6 +279,7 @@ down() {
 }
 
 case ${1:-} in
+possible) possible ;;
 up) up ;;
 node) node ;;
 exec) shift && inside "$@" ;;
@@ -277,5 +287,5 @@ import) shift && import "$@" ;;
 logs) mkdir -p "$2" && cp -r "$STATE/log/." "$STATE/node.log" "$2" ;;
 audit) echo "$STATE/log/audit.log" ;;
 down) down ;;
-*) die "usage: cluster.sh up | exec CMD… | import FILE… | logs FOLDER | audit | down" ;;
+*) die "usage: cluster.sh possible | up | exec CMD… | import FILE… | logs FOLDER | audit | down" ;;
 esac

@@ -4,11 +4,12 @@
 #
 #   image.sh unimodel FILE PROGRAM…   localhost/unimodel:e2e, of programs that were built here
 #   image.sh store FILE PROGRAM…      localhost/store:e2e
+#   image.sh metrics FILE PROGRAM…    localhost/metrics:e2e
 #   image.sh pause FILE               localhost/pause:local, which holds a pod's namespaces
 set -euo pipefail
 HERE=$(dirname "$(realpath "$0")")
 CACHE=${UNIMODEL_CACHE:-$HOME/.cache/unimodel}
-NAME=${1:?usage: image.sh unimodel|store|pause FILE [PROGRAM…]} FILE=$(realpath -m "${2:?give the file to write}")
+NAME=${1:?usage: image.sh unimodel|store|metrics|pause FILE [PROGRAM…]} FILE=$(realpath -m "${2:?give the file to write}")
 shift 2
 WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
@@ -55,7 +56,7 @@ pause)
     cc -Os -static -DVERSION=local -o "$WORK/root/pause" "$source"
     layer "$WORK/root" "$WORK/pause.tar"
     image localhost/pause:local 65535:65535 '["/pause"]' pause.tar ;;
-unimodel | store)
+unimodel | store | metrics)
     [ $# -gt 0 ] || { echo "error: give the programs of the image" >&2; exit 2; }
     base "$WORK/base.tar"
     mkdir -p "$WORK/root/usr/bin"
@@ -64,5 +65,5 @@ unimodel | store)
     done
     layer "$WORK/root" "$WORK/programs.tar"
     image "localhost/$NAME:e2e" 65532:65532 '[]' base.tar programs.tar ;;
-*) echo "error: $NAME is no image; there are unimodel, store, pause" >&2; exit 2 ;;
+*) echo "error: $NAME is no image; there are unimodel, store, metrics, pause" >&2; exit 2 ;;
 esac

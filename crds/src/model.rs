@@ -11,7 +11,7 @@ use unimodel_protocol::duration;
 
 use crate::CPU_CLASS;
 use crate::schedule::Schedule;
-use crate::spec::{self, DeviceSpec, HardwareClassSpec, ServiceType, StaticList, TaskSpec, UnifiedModel};
+use crate::spec::{self, CacheVolume, DeviceSpec, HardwareClassSpec, ServiceType, StaticList, TaskSpec, UnifiedModel};
 
 /// What is served where, understood.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,6 +104,9 @@ pub struct HardwareClass {
     /// The RuntimeClass of its pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime_class: Option<String>,
+    /// Where versions are kept in a cluster. On one machine it changes nothing, and restarts nothing.
+    #[serde(skip)]
+    pub cache_volume: Option<CacheVolume>,
 }
 
 /// What computes.
@@ -391,23 +394,29 @@ impl HardwareClass {
             node_selector: none(),
             tolerations: Vec::new(),
             runtime_class: None,
+            cache_volume: None,
         }
     }
 
     /// Whole processors that a server may count on: at least one.
     fn processors(&self) -> u32 {
         let asked = self.requests.get("cpu").or_else(|| self.limits.get("cpu"));
-        asked.and_then(|quantity| whole(quantity)).unwrap_or(1).max(1)
+        asked.and_then(|quantity| processors(quantity)).map_or(1, |asked| asked as u32).max(1)
+    }
+
+    /// The share of processors that a server cannot get beyond.
+    pub fn processor_limit(&self) -> Option<f64> {
+        self.limits.get("cpu").and_then(|quantity| processors(quantity))
     }
 }
 
-/// The whole part of a quantity of processors, such as `2`, `2.5` or `1500m`.
-fn whole(quantity: &str) -> Option<u32> {
+/// A quantity of processors, such as `2`, `2.5` or `1500m`.
+fn processors(quantity: &str) -> Option<f64> {
     let processors = match quantity.strip_suffix('m') {
         Some(thousandths) => thousandths.parse::<f64>().ok()? / 1000.0,
         None => quantity.parse::<f64>().ok()?,
     };
-    (0.0..=1024.0).contains(&processors).then_some(processors as u32)
+    (0.0..=1024.0).contains(&processors).then_some(processors)
 }
 
 impl From<&HardwareClassSpec> for HardwareClass {
@@ -428,6 +437,7 @@ impl From<&HardwareClassSpec> for HardwareClass {
             node_selector: class.node_selector.clone(),
             tolerations: class.tolerations.clone(),
             runtime_class: class.runtime_class_name.clone(),
+            cache_volume: class.cache_volume.clone(),
         }
     }
 }

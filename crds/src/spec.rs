@@ -207,6 +207,29 @@ pub struct HardwareClassSpec {
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = object_name_rule())]
     pub runtime_class_name: Option<String>,
+    /// Where its servers keep the versions that they have fetched, so that a pod that starts finds them there. Without it
+    /// each pod has an empty directory of its own. One machine has a cache of its own, and says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_volume: Option<CacheVolume>,
+}
+
+/// A directory that outlives pods. Servers may share it.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.hostPath) != has(self.persistentVolumeClaim)")
+    .message("a cacheVolume is either hostPath or persistentVolumeClaim; give exactly one of them"))]
+pub struct CacheVolume {
+    /// A directory that is there on each node, and that the user 65532 may write to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 255))]
+    #[x_kube(validation = Rule::new("self.matches('^(/[^/.][^/]*)+$')")
+        .message("give the path of a directory from the root, such as /var/cache/unimodel"))]
+    pub host_path: Option<String>,
+    /// A claim in the object's namespace. For servers on more than one node it must be ReadWriteMany.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = object_name_rule())]
+    pub persistent_volume_claim: Option<String>,
 }
 
 /// What computes.

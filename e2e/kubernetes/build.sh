@@ -45,6 +45,7 @@ for group; do
     # What `helm template` believes of a cluster that it does not ask.
     helm) build helm helm.sh/helm/v3 "-X helm.sh/helm/v3/internal/version.version=$(version helm helm.sh/helm/v3) \
         -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=34" ;;
-    *) echo "error: $group is no group; there are kubernetes, coredns, helm" >&2; exit 2 ;;
+    metrics-server) build metrics-server sigs.k8s.io/metrics-server ;;
+    *) echo "error: $group is no group; there are kubernetes, coredns, helm, metrics-server" >&2; exit 2 ;;
     esac
 done

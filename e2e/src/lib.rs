@@ -15,7 +15,7 @@ pub use objects::{Child, Model, sample_of};
 pub use place::{Place, on_cluster};
 pub use release::{Release, image};
 pub use shell::{Output, helm, kubectl, kubectl_with};
-pub use store::{Store, secret, versions};
+pub use store::{Store, secret, trained, versions};
 
 use std::time::{Duration, Instant};
 

@@ -24,15 +24,17 @@ pub struct Store {
 
 /// The names of the trained versions, the older one first.
 pub fn versions() -> [String; 2] {
-    let mut names: Vec<String> =
-        std::fs::read_dir(trained()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = std::fs::read_dir(trained().join("versions"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names.try_into().expect("e2e/run.sh trains two versions")
 }
 
-fn trained() -> PathBuf {
-    let store = std::env::var_os("UNIMODEL_E2E_STORE").expect("UNIMODEL_E2E_STORE: `make e2e` sets it");
-    Path::new(&store).join("versions")
+/// The store that `e2e/run.sh` trained into: versions, and no channel.
+pub fn trained() -> PathBuf {
+    std::env::var_os("UNIMODEL_E2E_STORE").expect("UNIMODEL_E2E_STORE: `make e2e` sets it").into()
 }
 
 impl Store {
@@ -61,7 +63,7 @@ impl Store {
 
     /// Puts a trained version into the store, its manifest last.
     pub async fn publish(&self, version: &str) {
-        let folder = trained().join(version);
+        let folder = trained().join("versions").join(version);
         let mut files = files(&folder);
         files.sort_by_key(|file| file.ends_with("manifest.json"));
         for file in files {
@@ -73,7 +75,7 @@ impl Store {
     /// Changes one byte of a version's weights.
     pub async fn damage(&self, version: &str) {
         let name = format!("versions/{version}/model.safetensors");
-        let mut bytes = std::fs::read(trained().join(version).join("model.safetensors")).unwrap();
+        let mut bytes = std::fs::read(trained().join("versions").join(version).join("model.safetensors")).unwrap();
         let last = bytes.last_mut().unwrap();
         *last ^= 1;
         self.put(&name, bytes).await;

@@ -61,6 +61,9 @@ pub fn notices(checked: &Checked) -> Vec<String> {
         if class.runtime_class_name.is_some() {
             notices.push(format!("{key}.runtimeClassName is for a cluster"));
         }
+        if class.cache_volume.is_some() {
+            notices.push(format!("{key}.cacheVolume is for a cluster: here servers share the user's cache"));
+        }
     }
     let source = &checked.object.spec.model.source;
     for (field, given) in

@@ -3,4 +3,5 @@
 #![allow(clippy::unwrap_used)]
 
 mod apiserver;
+mod certificates;
 mod operator;

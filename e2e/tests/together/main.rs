@@ -1,6 +1,7 @@
 //! Tests that share a cluster and its operator, side by side, each in a namespace of its own.
 #![allow(clippy::unwrap_used)]
 
+mod autoscaling;
 mod definition;
 mod edits;
 mod failures;
@@ -9,3 +10,4 @@ mod rights;
 mod sample;
 mod trouble;
 mod versions;
+mod volumes;

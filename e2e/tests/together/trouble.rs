@@ -76,15 +76,19 @@ fn what_is_missing_in_the_store_is_named() {
 fn a_pod_that_cannot_run_says_why() {
     on_cluster("pods", seconds(240), async |place: Place| {
         let store = place.store().await;
-        // Too little for a model: the kernel ends it.
-        let tight = "  - {name: tight, resources: {requests: {cpu: 10m, memory: 4Mi}, limits: {memory: 4Mi}}}\n";
-        let tasks = "  - {name: search, hardwareClass: tight}\n  - {name: related, hardwareClass: small}";
+        // Too little for a model: the kernel ends it. And a device that this build cannot use: the server ends at once.
+        let tight = "  - {name: tight, resources: {requests: {cpu: 10m, memory: 4Mi}, limits: {memory: 4Mi}}}
+  - {name: cuda, device: Cuda, resources: {requests: {cpu: 10m}}}\n";
+        let tasks = "  - {name: search, hardwareClass: tight}\n  - {name: related, hardwareClass: small}
+  - {name: category, hardwareClass: cuda}";
         let document =
             sample_of(&store, tasks).replace("  hardwareClasses:\n", &format!("  hardwareClasses:\n{tight}"));
         place.apply(&document);
         let model = place.model("shop");
         let said = model.reason("search", "OOMKilled", seconds(90)).await;
         assert!(said.contains("memory"), "{said}");
+        let said = model.reason("category", "CrashLoop", seconds(90)).await;
+        assert!(said.contains("exit code 1") && said.contains("cargo feature `cuda`"), "{said}");
         model.reason("related", "Serving", seconds(90)).await;
         until("the reason is an event too", seconds(20), async || {
             let events = place.kubectl("get events -o wide").well();

@@ -119,6 +119,20 @@ fn a_device_class_is_what_its_pods_ask_for() {
 }
 
 #[test]
+fn versions_are_kept_where_the_hardware_class_says() {
+    let cache = |class: &str| {
+        let spec = format!("{SMALL}  hardwareClasses: [{{name: class{class}}}]\n");
+        let children = of(&model(&spec.replace("name: search", "name: search, hardwareClass: class")), &[]);
+        let pod = &find(&children, Kind::Deployment, "m-search").unwrap()["spec"]["template"]["spec"];
+        pod["volumes"].as_array().unwrap().iter().find(|volume| volume["name"] == "cache").unwrap().clone()
+    };
+    assert_eq!(cache("")["emptyDir"], serde_json::json!({}));
+    assert_eq!(cache(", cacheVolume: {hostPath: /mnt/fast}")["hostPath"]["path"], "/mnt/fast");
+    let claimed = cache(", cacheVolume: {persistentVolumeClaim: versions}");
+    assert_eq!(claimed["persistentVolumeClaim"]["claimName"], "versions");
+}
+
+#[test]
 fn no_server_gets_a_token_or_a_key_that_is_not_its_own() {
     let children = of(&model(SMALL), &[]);
     let pod = &find(&children, Kind::Deployment, "m-search").unwrap()["spec"]["template"]["spec"];
@@ -142,6 +156,14 @@ fn the_number_of_servers_is_said_by_one_at_a_time() {
     assert!(deployment["spec"]["replicas"].is_null());
     let autoscaler = find(&elastic, Kind::HorizontalPodAutoscaler, "m-search").unwrap();
     assert_eq!((&autoscaler["spec"]["minReplicas"], &autoscaler["spec"]["maxReplicas"]), (&2.into(), &5.into()));
+    let busy = |autoscaler: &Value| autoscaler["spec"]["metrics"][0]["resource"]["target"]["averageValue"].clone();
+    assert_eq!(busy(autoscaler), "700m");
+
+    // A server that may use less than its threads could is busy with less.
+    let class = "  hardwareClasses: [{name: tight, resources: {limits: {cpu: 200m}}}]\n";
+    let spec = format!("{}{class}", spec.replace("name: search", "name: search, hardwareClass: tight"));
+    let tight = of(&self::model(&spec), &[("search", Scaling::Autoscaled)]);
+    assert_eq!(busy(find(&tight, Kind::HorizontalPodAutoscaler, "m-search").unwrap()), "140m");
 }
 
 #[test]

@@ -242,11 +242,11 @@ fn spread(selector: &BTreeMap<String, String>) -> Value {
     }])
 }
 
-fn get(path: &str, period: u32, failures: u32) -> Value {
+fn get(path: &str, period: u32, timeout: u32, failures: u32) -> Value {
     json!({
         "httpGet": {"path": path, "port": "admin", "scheme": "HTTP"},
         "periodSeconds": period,
-        "timeoutSeconds": 2,
+        "timeoutSeconds": timeout,
         "failureThreshold": failures,
     })
 }

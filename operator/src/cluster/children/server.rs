@@ -1,7 +1,7 @@
 //! A task's servers.
 
 use serde_json::{Value, json};
-use unimodel_crds::{Device, Model, Task};
+use unimodel_crds::{CacheVolume, Device, Model, Task};
 
 use super::{Child, Input, Kind, REPLICAS_BY, Scaling, budget, child, container_security, get, pod_security, spread};
 use crate::cluster::names;
@@ -13,7 +13,7 @@ const GRACE: u32 = 30;
 /// How long a pod that is about to end still answers, so that whoever sends it requests can hear of it.
 const LEAVE: u32 = 5;
 
-/// A server's share of its processors from which on another server is added.
+/// A server's share of what its compute threads can use from which on another server is added.
 const BUSY: f64 = 0.7;
 
 /// A task's children.
@@ -113,7 +113,7 @@ fn pod(input: &Input<'_>, name: &str, task: &Task) -> Value {
                 {"key": "ca.crt", "path": "ca.crt"},
             ],
         }}),
-        json!({"name": "cache", "emptyDir": {}}),
+        cache(task.hardware.cache_volume.as_ref()),
     ];
     let mut mounts = vec![
         json!({"name": "config", "mountPath": "/etc/unimodel/config", "readOnly": true}),
@@ -135,9 +135,10 @@ fn pod(input: &Input<'_>, name: &str, task: &Task) -> Value {
             {"name": "control", "containerPort": 9443, "protocol": "TCP"},
         ],
         // A server listens at once and loads then: what may take long is told by `readyz`, and nothing is killed for it.
-        "startupProbe": get("/livez", 1, 60),
-        "readinessProbe": get("/readyz", 1, 2),
-        "livenessProbe": get("/livez", 10, 3),
+        "startupProbe": get("/livez", 1, 2, 60),
+        "readinessProbe": get("/readyz", 1, 2, 2),
+        // One that waits for a processor is not dead.
+        "livenessProbe": get("/livez", 10, 5, 6),
         "lifecycle": {"preStop": {"sleep": {"seconds": LEAVE}}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": container_security(),
@@ -177,9 +178,21 @@ fn pod(input: &Input<'_>, name: &str, task: &Task) -> Value {
     pod
 }
 
-/// By what the servers use, not by a share of what they request: they need request nothing.
+/// Where versions are kept, by a name that their digest is part of: pods may share it.
+fn cache(volume: Option<&CacheVolume>) -> Value {
+    let (path, claim) = volume.map_or((None, None), |v| (v.host_path.as_ref(), v.persistent_volume_claim.as_ref()));
+    match (path, claim) {
+        (Some(path), _) => json!({"name": "cache", "hostPath": {"path": path, "type": "Directory"}}),
+        (None, Some(claim)) => json!({"name": "cache", "persistentVolumeClaim": {"claimName": claim}}),
+        (None, None) => json!({"name": "cache", "emptyDir": {}}),
+    }
+}
+
+/// By what the servers use of what they can use, not by a share of what they request: they need request nothing.
 fn autoscaler(input: &Input<'_>, name: &str, task: &Task) -> Child {
-    let busy = (f64::from(task.inference.workers) * BUSY * 1000.0).round() as u64;
+    let workers = f64::from(task.inference.workers);
+    let most = task.hardware.processor_limit().map_or(workers, |limit| limit.min(workers));
+    let busy = (most * BUSY * 1000.0).round().max(1.0) as u64;
     let body = json!({"spec": {
         "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
         "minReplicas": task.min_replicas,
