@@ -103,10 +103,9 @@ impl Control {
         *self.start_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure.clone());
     }
 
-    /// Why no version is active yet, as of the last try.
+    /// Why the last try to serve a first version failed.
     pub fn start_failure(&self) -> Option<Failure> {
-        let is_active = self.versions.borrow().active().is_some();
-        self.start_failure.lock().unwrap_or_else(PoisonError::into_inner).clone().filter(|_| !is_active)
+        self.start_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Begins to prepare a version on a thread of low priority, unless it is there or under way.

@@ -50,7 +50,9 @@ struct ControlGrpc {
 impl ControlService for ControlGrpc {
     async fn get_state(&self, _: Request<v1::GetStateRequest>) -> Result<Response<v1::GetStateResponse>, Status> {
         let versions = self.control.versions();
+        // Whoever borrows them once more here waits for whoever waits to change them, and the other way round.
         let versions = versions.borrow();
+        let start_failure = self.control.start_failure().filter(|_| versions.active().is_none());
         Ok(Response::new(v1::GetStateResponse {
             tasks: self.control.runtime.tasks().iter().map(|task| task.name.to_string()).collect(),
             active: versions.active().map(|(version, held)| state(version, held)),
@@ -58,7 +60,7 @@ impl ControlService for ControlGrpc {
             store: self.control.store().url().to_owned(),
             device: self.device.name().to_owned(),
             draining: self.control.draining(),
-            start_failure: self.control.start_failure().as_ref().map(failure),
+            start_failure: start_failure.as_ref().map(failure),
             problems: versions
                 .active()
                 .map_or_else(Vec::new, |_| self.control.runtime.unfit())

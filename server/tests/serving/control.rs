@@ -219,6 +219,16 @@ async fn twenty_reloads_under_load_fail_no_request() {
             versions
         });
     }
+    // Who asks all the time how it is must not hold up a change, nor a change them.
+    for _ in 0..2 {
+        let (stop, mut asked) = (stop.clone(), control.0.clone());
+        load.spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                asked.get_state(v1::GetStateRequest {}).await.unwrap();
+            }
+            Vec::new()
+        });
+    }
     for reload in 0..RELOADS {
         let next = if reload % 2 == 0 { &second } else { &first };
         assert_eq!(control.prepared(next).await.phase(), v1::Phase::Prepared);
