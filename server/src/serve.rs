@@ -16,6 +16,7 @@ use unimodel_model::store::{Store, StoreError};
 use unimodel_transport::listener;
 use unimodel_transport::telemetry::{LogFormat, Telemetry, TelemetryError};
 
+use crate::compute::device::DeviceError;
 use crate::compute::kernels::Kernels;
 use crate::compute::threads::{allowed_cores, keep_rayon_to_one_thread};
 use crate::config::watch::WatchedFile;
@@ -83,12 +84,9 @@ pub enum ServeError {
     /// The store's URL cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The device is not one of this build.
-    #[error(
-        "device `{}` needs a build with the cargo feature `{}`, which this release does not have; use `device: cpu`",
-        .0.name(), .0.name()
-    )]
-    Device(DeviceKind),
+    /// The device is not one of this build, or not there.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// A port cannot be listened on.
     #[error("cannot listen on {address}, the {port} port: {source}; free it, or change `{field}`")]
     Listen {
@@ -134,9 +132,7 @@ fn system(what: &'static str) -> impl Fn(std::io::Error) -> ServeError {
 /// # Errors
 /// [`ServeError::Device`], [`ServeError::Store`], [`ServeError::Tls`].
 pub fn check(config: &ServerConfig) -> Result<(), ServeError> {
-    if config.device != DeviceKind::Cpu {
-        return Err(ServeError::Device(config.device));
-    }
+    config.device.open()?;
     Store::open(&config.store)?;
     if let Some(control) = &config.control {
         MutualTls::load(control.tls.clone())?;
@@ -216,7 +212,8 @@ async fn run(serving: Serving, threads: Threads, telemetry: &Telemetry) -> Resul
     let kernels = Kernels::detect();
     let store = Store::open(&config.store)?;
     let cache_directory = config.cache_directory.clone().unwrap_or_else(default_cache_directory);
-    let control = Control::new(runtime.clone(), store, &cache_directory, kernels, metrics.clone());
+    let control =
+        Control::new(runtime.clone(), store, &cache_directory, kernels, config.device.open()?, metrics.clone());
     runtime.not_ready(format!("loading {} of {}", config.start, config.store));
     tracing::info!(
         data = %listen,
@@ -471,9 +468,10 @@ mod tests {
         assert_eq!(counts, [1, 1, 1, 2, 4, 8]);
     }
 
+    #[cfg(not(feature = "cuda"))]
     #[test]
     fn a_device_that_this_build_lacks_is_named() {
-        let text = ServeError::Device(DeviceKind::Cuda).to_string();
+        let text = DeviceKind::Cuda.open().map_err(|error| error.to_string()).err().unwrap_or_default();
         assert!(text.starts_with("device `cuda` needs a build with the cargo feature `cuda`"), "{text}");
     }
 }

@@ -1,4 +1,4 @@
-//! One version on a CPU: from encoded contexts and candidates to the best items.
+//! One version: from encoded contexts and candidates to the best items.
 //!
 //! ```text
 //! context ──► Engine::context ──► Context ──┬─► Engine::retrieve, part by part ──► Top ──► Engine::rerank ──► Engine::finish
@@ -8,12 +8,14 @@
 
 use std::ops::Range;
 
+use candle_core::Device;
 use unimodel_model::bundle::LEFT_BEHIND;
 use unimodel_model::error::ModelError;
 use unimodel_model::features::EncodedContext;
 use unimodel_model::network::Network;
 
 use super::context::ContextEncoder;
+use super::device::DeviceItems;
 use super::items::ItemMatrix;
 use super::kernels::Kernels;
 use super::mlp::{DenseWeights, MlpWeights};
@@ -36,6 +38,7 @@ pub struct Engine {
     items: ItemMatrix,
     heads: Vec<Head>,
     ranker: Option<Ranker>,
+    device: Option<DeviceItems>,
 }
 
 #[derive(Debug)]
@@ -103,7 +106,19 @@ impl Engine {
             ranker: Ranker::new(kernels, network, &items)?,
             items,
             heads,
+            device: None,
         })
+    }
+
+    /// Computes dot products on a device from now on. The items stay in this machine's memory too, for contexts and for a
+    /// device that fails.
+    ///
+    /// # Errors
+    /// The device, such as one whose memory is full.
+    pub fn with_items_on(mut self, device: &Device) -> Result<Self, ModelError> {
+        let biases = self.heads.iter().map(|head| head.bias.as_slice());
+        self.device = Some(DeviceItems::new(&self.items, biases, device)?);
+        Ok(self)
     }
 
     /// How many items the version ranks.
@@ -161,6 +176,18 @@ impl Engine {
             Candidates::All => at as u32,
             Candidates::Items(ids) => ids[at],
         };
+        if let Some(device) = &self.device {
+            if !go_on() {
+                return Err(Cancelled);
+            }
+            match device.scores(context.head, &context.query, candidates, part.clone()) {
+                Ok(scores) => {
+                    part.zip(scores).for_each(|(at, score)| top.push(item(at), score));
+                    return Ok(());
+                }
+                Err(error) => tracing::error!(%error, "the device fails; the processor computes in its place"),
+            }
+        }
         for start in part.clone().step_by(RETRIEVE_CHUNK) {
             if !go_on() {
                 return Err(Cancelled);

@@ -1,7 +1,8 @@
-//! From a loaded version to scores on a CPU: single-threaded, no IO, no knowledge of requests.
+//! From a loaded version to scores: single-threaded, no IO, no knowledge of requests.
 
 pub mod aligned;
 mod context;
+pub mod device;
 pub mod engine;
 pub mod items;
 pub mod kernels;

@@ -10,11 +10,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use unimodel_model::Device;
 use unimodel_model::context::Context;
 use unimodel_model::version::{ChannelName, VersionId};
 
 pub use load::{ConfigError, Problem};
 
+use crate::compute::device::{self, DeviceError};
 use crate::timeout::TimeoutPolicy;
 
 /// A checked configuration.
@@ -86,6 +88,17 @@ impl DeviceKind {
         match self {
             Self::Cpu => "cpu",
             Self::Cuda => "cuda",
+        }
+    }
+
+    /// The device itself.
+    ///
+    /// # Errors
+    /// See [`device::cuda`].
+    pub fn open(self) -> Result<Device, DeviceError> {
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Cuda => device::cuda(),
         }
     }
 }

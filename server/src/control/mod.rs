@@ -16,6 +16,7 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
+use unimodel_model::Device;
 use unimodel_model::store::Store;
 use unimodel_model::version::{Digest, VersionId};
 
@@ -43,6 +44,7 @@ pub struct Control {
     runtime: Arc<Runtime>,
     cache: VersionCache,
     kernels: Kernels,
+    device: Device,
     metrics: Metrics,
     draining: AtomicBool,
     /// Why no version is active yet.
@@ -58,6 +60,7 @@ impl Control {
         store: Store,
         cache_directory: &Path,
         kernels: Kernels,
+        device: Device,
         metrics: Metrics,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -65,6 +68,7 @@ impl Control {
             runtime,
             cache: VersionCache::new(store, cache_directory),
             kernels,
+            device,
             metrics,
             draining: AtomicBool::new(false),
             start_failure: Mutex::new(None),

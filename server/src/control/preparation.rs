@@ -87,7 +87,7 @@ fn prepare(control: &Control, ticket: &Ticket, schema: Option<Digest>) -> Result
     let local = fetch(control, ticket, schema)?;
     let heads = control.heads();
     step(control, ticket, Step::Loading)?;
-    let loaded = LoadedVersion::open(&local, control.kernels)?;
+    let loaded = LoadedVersion::open(&local, control.kernels, &control.device)?;
     let (served, missing): (Vec<String>, Vec<String>) = heads.into_iter().partition(|head| loaded.head(head).is_ok());
     match missing.first() {
         // Nothing that this server is asked for could be answered.

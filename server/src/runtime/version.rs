@@ -98,15 +98,18 @@ pub(super) struct Parts {
 }
 
 impl LoadedVersion {
-    /// Reads a version, packs it for the kernels and lets the network as it was stored go. Blocks and computes: call it
-    /// on a thread of low priority.
+    /// Reads a version, packs it for the kernels, or for a device other than the processor, and lets the network as it was
+    /// stored go. Blocks and computes: call it on a thread of low priority.
     ///
     /// # Errors
-    /// Files that make no model, or a profile that does not fit the schema.
-    pub fn open(version: &LocalVersion, kernels: Kernels) -> Result<Self, LoadError> {
+    /// Files that make no model, a profile that does not fit the schema, or a device whose memory is full.
+    pub fn open(version: &LocalVersion, kernels: Kernels, device: &Device) -> Result<Self, LoadError> {
         let Model { schema, catalogue, profiles, encoder, network } = Model::open(version.dir(), &Device::Cpu)?;
-        let engine = Engine::new(kernels, &network)?;
+        let mut engine = Engine::new(kernels, &network)?;
         drop(network);
+        if !device.is_cpu() {
+            engine = engine.with_items_on(device)?;
+        }
         let profiles = EncodedProfiles::new(&schema, &encoder, profiles)?;
         let manifest = version.manifest().clone();
         let parts = Parts {

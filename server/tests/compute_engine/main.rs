@@ -5,9 +5,11 @@
 mod world;
 
 use proptest::prelude::*;
+use unimodel_model::Device;
 use unimodel_model::bundle::Oracle;
 use unimodel_model::features::{EncodedContext, Encoder};
 use unimodel_model::network::{LinearConfig, Network, NetworkConfig, RankerConfig};
+use unimodel_server::compute::device;
 use unimodel_server::compute::engine::{Candidates, Engine};
 use unimodel_server::compute::kernels::{Isa, Kernels};
 use unimodel_server::compute::pair::Cancelled;
@@ -78,6 +80,13 @@ fn kernels() -> impl Iterator<Item = Kernels> {
     Isa::ALL.into_iter().filter_map(Kernels::of)
 }
 
+/// One with each kind of kernels, and one whose items are on a device: a GPU, or what candle does the same on without one.
+fn engines(network: &Network) -> impl Iterator<Item = Engine> {
+    let device = device::cuda().unwrap_or(Device::Cpu);
+    let on_device = Engine::new(Kernels::detect(), network).unwrap().with_items_on(&device).unwrap();
+    kernels().map(|kernels| Engine::new(kernels, network).unwrap()).chain([on_device])
+}
+
 fn rankers() -> impl Strategy<Value = Option<RankerConfig>> {
     let hidden = proptest::collection::vec(1usize..70, 1..4);
     proptest::option::of((hidden, 1usize..120).prop_map(|(hidden, candidates)| RankerConfig { hidden, candidates }))
@@ -101,8 +110,8 @@ proptest! {
         let mut best: Vec<f32> = ids.iter().map(|i| scores[*i as usize]).collect();
         best.sort_unstable_by(|a, b| b.total_cmp(a));
         best.truncate(limit);
-        for kernels in kernels() {
-            let engine = Engine::new(kernels, &world.network).unwrap();
+        for engine in engines(&world.network) {
+            let kernels = engine.kernels();
             let candidates = if all { Candidates::All } else { Candidates::Items(ids) };
             let context = engine.context(world.head, &world.context);
             let got = engine.rank(&context, candidates, limit, &mut Scratch::default(), &mut || true).unwrap();

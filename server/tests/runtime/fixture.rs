@@ -104,7 +104,7 @@ impl Fixture {
     }
 
     pub(crate) fn load(&self) -> Arc<LoadedVersion> {
-        Arc::new(LoadedVersion::open(&self.local(), Kernels::detect()).unwrap())
+        Arc::new(LoadedVersion::open(&self.local(), Kernels::detect(), &Device::Cpu).unwrap())
     }
 
     /// Signs the directory again after a change.
