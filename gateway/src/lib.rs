@@ -17,7 +17,6 @@ pub mod fallback;
 pub mod front;
 pub mod gateway;
 pub mod limiter;
-pub mod listen;
 pub mod metrics;
 pub mod peek;
 pub mod pool;

@@ -12,8 +12,9 @@ use unimodel_gateway::admin::Admin;
 use unimodel_gateway::cluster::Source;
 use unimodel_gateway::front::Front;
 use unimodel_gateway::gateway::{Gateway, Settings};
-use unimodel_gateway::listen::{ConnectionLimits, bind, serve};
 use unimodel_gateway::{cluster, timeout, watch};
+use unimodel_transport::bind::bind;
+use unimodel_transport::listener::{ConnectionLimits, serve};
 use unimodel_transport::telemetry::{LogFormat, Telemetry};
 
 /// The name of this program in traces.

@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use unimodel_model::store::{Store, StoreError};
+use unimodel_transport::bind::{self, ListenError};
 use unimodel_transport::listener;
 use unimodel_transport::telemetry::{LogFormat, Telemetry, TelemetryError};
 
@@ -88,17 +89,15 @@ pub enum ServeError {
     #[error(transparent)]
     Device(#[from] DeviceError),
     /// A port cannot be listened on.
-    #[error("cannot listen on {address}, the {port} port: {source}; free it, or change `{field}`")]
+    #[error("{source}; it is the {port} port: free it, or change `{field}`")]
     Listen {
         /// What it is for.
         port: &'static str,
         /// The field that names it.
         field: &'static str,
-        /// The address.
-        address: SocketAddr,
-        /// Why.
+        /// Why, and who has it.
         #[source]
-        source: std::io::Error,
+        source: ListenError,
     },
     /// The control port's certificates cannot be used.
     #[error("control.tls: {0}")]
@@ -182,7 +181,7 @@ pub fn io_threads(cores: usize) -> usize {
 }
 
 async fn bind(address: SocketAddr, port: &'static str, field: &'static str) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { port, field, address, source })
+    bind::bind(address).await.map_err(|source| ServeError::Listen { port, field, source })
 }
 
 async fn run(serving: Serving, threads: Threads, telemetry: &Telemetry) -> Result<(), ServeError> {

@@ -15,10 +15,10 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use unimodel_gateway::body::Body;
-use unimodel_gateway::listen::{ConnectionLimits, serve};
 use unimodel_gateway::peek::grpc_frame;
 use unimodel_protocol::inference as pb;
 use unimodel_protocol::v1;
+use unimodel_transport::listener::{ConnectionLimits, serve};
 
 /// What a server does with a request.
 #[derive(Clone, Debug)]

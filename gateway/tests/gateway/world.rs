@@ -16,10 +16,10 @@ use tokio::task::JoinHandle;
 use unimodel_gateway::body::BodyLimits;
 use unimodel_gateway::front::Front;
 use unimodel_gateway::gateway::{Gateway, Settings};
-use unimodel_gateway::listen::{ConnectionLimits, serve};
 use unimodel_gateway::peek::{grpc_frame, grpc_message};
 use unimodel_gateway::routes::{self, Routes};
 use unimodel_protocol::v1;
+use unimodel_transport::listener::{ConnectionLimits, serve};
 
 /// Routes with those tasks, in YAML's flow form.
 pub(crate) fn routes(tasks: &str) -> Routes {

@@ -102,9 +102,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send + 'st
         cluster: cluster.clone(),
         claim: claim.clone(),
     };
-    let listener = tokio::net::TcpListener::bind(settings.admin_listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", settings.admin_listen))?;
+    let listener = unimodel_transport::bind::bind(settings.admin_listen).await?;
     tracing::info!(admin = %listener.local_addr()?, namespaces = ?settings.namespaces, image = settings.image, "watching");
     tokio::spawn(admin::serve(listener, admin));
 

@@ -144,8 +144,9 @@ async fn a_port_in_use_is_named() {
     let setup = Setup::new(store.url());
     let text = setup.text(store.root());
     let error = refused(&text.replacen("listen: 127.0.0.1:0", &format!("listen: {address}"), 1), &[]).await;
-    assert!(error.starts_with(&format!("error: cannot listen on {address}, the data port: ")), "{error}");
-    assert!(error.ends_with("change `listen`"), "{error}");
+    assert!(error.starts_with(&format!("error: cannot listen on {address}: ")), "{error}");
+    let us = format!("(process {})", std::process::id());
+    assert!(error.contains(&us) && error.ends_with("change `listen`"), "{error}");
     let admin = text.replacen("adminListen: 127.0.0.1:0", &format!("adminListen: {address}"), 1);
     let error = refused(&admin, &[]).await;
     assert!(error.contains("the operations port") && error.ends_with("change `adminListen`"), "{error}");

@@ -1,11 +1,10 @@
-//! One port for HTTP/1.1, HTTP/2 without TLS, and gRPC.
-
-mod owner;
+//! A port to listen on, or who has it.
 
 use std::net::SocketAddr;
 
 use tokio::net::TcpListener;
-pub use unimodel_transport::listener::{ConnectionLimits, serve};
+
+use crate::owner;
 
 /// A port that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
