@@ -5,3 +5,4 @@
 mod apiserver;
 mod certificates;
 mod operator;
+mod steady;
