@@ -1,7 +1,7 @@
 //! An edit changes what was edited and nothing else.
 
-use serde_json::json;
-use unimodel_e2e::{Place, on_cluster, query, sample_of, seconds, until};
+use serde_json::{Value, json};
+use unimodel_e2e::{Model, Place, kubectl, on_cluster, query, sample_of, seconds, until};
 
 const TWO: &str = "
   - {name: search, hardwareClass: small, replicas: {min: 2}, timeout: {default: 3s, max: 5s}}
@@ -70,6 +70,24 @@ fn another_team_adds_a_task_and_takes_it_away() {
     });
 }
 
+/// Waits until each server of `search` has this limit: one that has not heard of it yet answers as before.
+async fn servers_have(place: &Place, model: &Model, candidates: u64) {
+    until(&format!("servers have the limit {candidates}"), seconds(100), async || {
+        for pod in model.servers("search").await {
+            let name = pod.metadata.name.unwrap();
+            let path = format!("/api/v1/namespaces/{}/pods/{name}:9090/proxy/debug/state", place.namespace);
+            let said = kubectl(&format!("get --raw {path}")).well();
+            let state: Value = serde_json::from_str(&said).map_err(|error| error.to_string())?;
+            let limit = &state["config"]["tasks"][0]["maxCandidates"];
+            if *limit != candidates {
+                return Err(format!("{name} has {limit}"));
+            }
+        }
+        Ok(())
+    })
+    .await;
+}
+
 #[test]
 #[ignore = "needs a cluster: make e2e"]
 fn a_knob_restarts_nothing_and_a_class_rolls_its_tasks_alone() {
@@ -88,21 +106,13 @@ fn a_knob_restarts_nothing_and_a_class_rolls_its_tasks_alone() {
             if tasks.contains("1.234s") { Ok(()) } else { Err(tasks) }
         })
         .await;
+        servers_have(&place, &model, 2).await;
         // The test asks for three.
-        until("the servers have the new limit", seconds(100), async || match gateway.rank("search", &query()).await {
-            Err(refused) if refused.starts_with("400") => Ok(()),
-            other => Err(format!("{other:?}")),
-        })
-        .await;
+        let refused = gateway.rank("search", &query()).await.unwrap_err();
+        assert!(refused.starts_with("400"), "{refused}");
         place.apply(&sample_of(&store, TWO));
-        // Each of them by itself: one that has not heard of it yet would refuse one of these.
-        until("both servers have the old limit again", seconds(100), async || {
-            for _ in 0..20 {
-                gateway.rank("search", &query()).await?;
-            }
-            Ok(())
-        })
-        .await;
+        servers_have(&place, &model, 10_000).await;
+        gateway.rank("search", &query()).await.unwrap();
         assert_eq!(model.children().await, before, "a pod was touched");
 
         // Another class of machines: its task rolls, without a failed request, and no other task does.
