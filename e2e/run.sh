@@ -19,9 +19,7 @@ IMAGE=${UNIMODEL_IMAGE:-localhost/unimodel:e2e}
 programs() {
     [ -n "${UNIMODEL_PROGRAMS:-}" ] && return
     UNIMODEL_PROGRAMS=$PWD/target/debug
-    # With a test beside them, whose dependencies ask others for more features: else those are built once more without.
-    $CARGO build --workspace --test together --test alone \
-        --bin unimodel --bin unimodel-server --bin unimodel-gateway --bin unimodel-operator
+    make programs
 }
 
 # Two versions of one small model, the second one with other weights.

@@ -13,7 +13,7 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DEMO = ROOT / "target/demo"
-UNIMODEL = ROOT / "target/release/unimodel"
+UNIMODEL = ROOT / "target/debug/unimodel"
 SAMPLE = ROOT / "manifests/samples/movielens"
 OBJECT = DEMO / "unifiedmodel.yaml"
 STORE = "file://./target/demo/store"

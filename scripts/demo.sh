@@ -2,7 +2,7 @@
 # The main job on real input: one model of four tasks from MovieLens-100K, published, promoted, explained and hosted.
 set -eu
 cd "$(dirname "$0")/.."
-unimodel=target/release/unimodel
+unimodel=target/debug/unimodel
 pipeline=manifests/samples/movielens/pipeline.yaml
 store=file://./target/demo/store
 rm -rf target/demo
