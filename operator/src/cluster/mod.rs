@@ -23,6 +23,7 @@ pub mod reconcile;
 pub mod routes;
 pub mod secret;
 pub mod watch;
+pub mod wire;
 pub mod writer;
 
 use std::net::SocketAddr;

@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Pod;
-use kube::core::{DeserializeGuard, DynamicObject};
+use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
@@ -16,6 +15,7 @@ use super::children::Kind;
 use super::names;
 use super::observed::{Cluster, Key, What, is_begun, key, owner_of};
 use super::queue::{Class, Queue};
+use super::wire::{WireChild, WirePod};
 use crate::rbac::Rule;
 
 /// Seconds after which the API server ends a watch, and it is begun again: a connection that the network has forgotten is
@@ -108,14 +108,14 @@ impl Watches {
             Some(namespace) => Api::namespaced(client.clone(), namespace),
             None => Api::all(client.clone()),
         };
-        self.follow::<Pod>("Pod", What::Pod, within.clone(), pods, ours());
+        self.follow::<WirePod>("Pod", What::Pod, within.clone(), pods, ours());
         for kind in Kind::ALL {
             let resource = kind.resource();
             let children = match namespace {
                 Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
                 None => Api::all_with(client.clone(), &resource),
             };
-            self.follow::<DynamicObject>(kind.name(), What::Child(kind), within.clone(), children, ours());
+            self.follow::<WireChild>(kind.name(), What::Child(kind), within.clone(), children, ours());
         }
     }
 
@@ -242,13 +242,13 @@ impl Seen for DeserializeGuard<UnifiedModel> {
     }
 }
 
-impl Seen for Pod {
+impl Seen for WirePod {
     fn put(self, cluster: &Cluster, _: What) -> Option<(Key, bool)> {
         cluster.put_pod(&self)
     }
 }
 
-impl Seen for DynamicObject {
+impl Seen for WireChild {
     fn put(self, cluster: &Cluster, what: What) -> Option<(Key, bool)> {
         let What::Child(kind) = what else { return None };
         cluster.put_child(kind, self)
