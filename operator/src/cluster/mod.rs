@@ -16,6 +16,7 @@ pub mod names;
 pub mod notes;
 pub mod observe;
 pub mod observed;
+pub mod pace;
 pub mod pods;
 pub mod polls;
 pub mod queue;

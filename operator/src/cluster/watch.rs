@@ -35,8 +35,12 @@ pub const RULES: &[Rule] = &[
     Rule::new("discovery.k8s.io", &["endpointslices"], &["list", "watch"]),
 ];
 
-/// Changes come in bursts: what follows within this time is looked at together.
-const GATHER: Duration = Duration::from_millis(20);
+/// How many objects a list brings at a time: all of them together would be most of the memory that is ever needed.
+const PAGE: u32 = 100;
+
+/// Changes come in bursts: what follows within this time is looked at together. Somebody waits for the answer to an edit,
+/// while a pod that comes up changes several times, and its neighbours beside it.
+const GATHER: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(100));
 
 /// A stream that has failed for so long without a success is no hiccup.
 const DEAD: Duration = Duration::from_secs(300);
@@ -100,10 +104,15 @@ impl Watches {
             What::Object,
             within.clone(),
             objects,
-            watcher::Config::default().timeout(TURN),
+            watcher::Config::default().timeout(TURN).page_size(PAGE),
         );
-        let ours =
-            || watcher::Config::default().timeout(TURN).labels(&format!("{}={}", names::MANAGED_BY, names::MANAGER));
+        let ours = || {
+            watcher::Config::default().timeout(TURN).page_size(PAGE).labels(&format!(
+                "{}={}",
+                names::MANAGED_BY,
+                names::MANAGER
+            ))
+        };
         let pods = match namespace {
             Some(namespace) => Api::namespaced(client.clone(), namespace),
             None => Api::all(client.clone()),
@@ -192,7 +201,8 @@ impl Follower {
     fn put<K: Seen>(&self, object: K) {
         let class = object.class();
         if let Some((key, true)) = object.put(&self.watches.cluster, self.what) {
-            self.watches.queue.add(key, class, GATHER);
+            let gather = if self.what == What::Object { GATHER.0 } else { GATHER.1 };
+            self.watches.queue.add(key, class, gather);
         }
     }
 
@@ -203,7 +213,7 @@ impl Follower {
             What::Child(kind) => cluster.remove_child(kind, key, name),
             What::Pod => cluster.remove_pod(key, name),
         };
-        self.watches.queue.add(key, Class::Begun, GATHER);
+        self.watches.queue.add(key, Class::Begun, GATHER.0);
     }
 }
 
