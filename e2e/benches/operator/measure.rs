@@ -283,6 +283,8 @@ impl Bench {
     }
 
     async fn restart(&self, operator: Operator, found: &mut Found) {
+        // Controllers have seen the touches too, and may still be at work on them.
+        calm().await;
         let children = children();
         operator.stop();
         let begun = counted().len();
