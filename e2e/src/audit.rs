@@ -1,5 +1,6 @@
 //! What the API server noted of who asked it for what. Only the tests' own cluster shows it.
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 /// A request by a pod.
@@ -9,6 +10,7 @@ pub struct Request {
     pub verb: String,
     pub resource: String,
     pub name: String,
+    pub received: Timestamp,
 }
 
 impl Request {
@@ -34,6 +36,7 @@ pub fn requests(namespace: &str, account: &str) -> Option<Vec<Request>> {
         verb: text(&event["verb"]),
         resource: text(&event["objectRef"]["resource"]),
         name: text(&event["objectRef"]["name"]),
+        received: event["requestReceivedTimestamp"].as_str().unwrap().parse().unwrap(),
     };
     Some(mine.iter().map(request).collect())
 }

@@ -29,7 +29,20 @@ fn load_adds_servers_calm_takes_them_away_and_no_hand_over_loses_one() {
         }
         kubectl("wait apiservice/v1beta1.metrics.k8s.io --for=condition=Available --timeout=90s").well();
         let store = place.store().await;
-        let (model, gateway) = place.serve(&shop(&store, "{min: 2}")).await;
+        // One that is elastic from the start begins with its least, also when its pods change before anything scales it.
+        let (model, gateway) = place.serve(&shop(&store, "{min: 2, max: 3}")).await;
+        place.kubectl("get hpa shop-search").well();
+        place.apply(&shop(&store, "{min: 2, max: 3}").replace("cpu: 10m", "cpu: 11m"));
+        model.ready(seconds(60)).await;
+        let asked = place.kubectl("get deployment shop-search -o jsonpath={.spec.replicas}").well();
+        assert_eq!(asked, "2");
+        place.apply(&shop(&store, "{min: 2}"));
+        until("the autoscaler is gone", seconds(30), async || {
+            let found = place.kubectl("get hpa shop-search");
+            if found.succeeded { Err(found.said) } else { Ok(()) }
+        })
+        .await;
+        model.ready(seconds(60)).await;
 
         // Every number that the Deployment ever asks for.
         let seen = Arc::<Mutex<Vec<i32>>>::default();

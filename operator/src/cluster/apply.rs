@@ -1,5 +1,6 @@
 //! Makes the cluster have what is wanted, and no more: only where it differs, and never what is another's.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use super::compare::{Need, need};
 use super::failure::{Failure, failed};
 use super::names;
 use super::observe;
-use super::observed::{Cluster, Family, Key, Observed};
+use super::observed::{Cluster, DeploymentFacts, Family, Key, Observed};
 use super::writer::{WriteError, Writer};
 use crate::snapshot::Trouble;
 
@@ -87,18 +88,14 @@ impl Applier<'_> {
         let observed = observe::child(self.family, child.kind, &child.name);
         let written = match need(child, observed.map(Arc::as_ref), &self.owner.uid) {
             Need::Nothing => return Ok(false),
-            Need::Foreign => return self.foreign(child).await,
-            Need::Create => match writer.create(namespace, child).await {
-                Err(error) if error.code() == Some(409) => return self.foreign(child).await,
+            Need::Foreign => return self.foreign(child, scaling).await,
+            Need::Create => match writer.create(namespace, &seeded(child, scaling)).await {
+                Err(error) if error.code() == Some(409) => return self.foreign(child, scaling).await,
                 result => result.map_err(failed(what()))?,
             },
             Need::Update(uid) => {
                 let known = observed.and_then(|observed| observed.deployment.as_ref());
-                if let (Kind::Deployment, Some(Scaling::Autoscaled), Some(known)) = (child.kind, scaling, known)
-                    && let (false, Some(replicas)) = (known.autoscaled, known.replicas)
-                {
-                    writer.keep_replicas(namespace, &child.name, &uid, replicas).await.map_err(failed(what()))?;
-                }
+                self.hand_over(child, scaling, known, &uid).await?;
                 writer.update(namespace, child, &uid).await.map_err(failed(what()))?
             }
         };
@@ -107,8 +104,25 @@ impl Applier<'_> {
         Ok(true)
     }
 
+    /// Before we say nothing any more of the number of pods that an autoscaler has begun with or is to begin with.
+    async fn hand_over(
+        &self,
+        child: &Child,
+        scaling: Option<&Scaling>,
+        known: Option<&DeploymentFacts>,
+        uid: &str,
+    ) -> Result<(), Failure> {
+        if let (Kind::Deployment, Some(Scaling::Autoscaled(_)), Some(known)) = (child.kind, scaling, known)
+            && let (true, Some(replicas)) = (known.replicas_are_ours, known.replicas)
+        {
+            let kept = self.writer.keep_replicas(&self.owner.namespace, &child.name, uid, replicas).await;
+            kept.map_err(failed(format!("{} {}", child.kind.name(), child.name)))?;
+        }
+        Ok(())
+    }
+
     /// There is one of that name that watches do not know as ours.
-    async fn foreign(&self, child: &Child) -> Result<bool, Failure> {
+    async fn foreign(&self, child: &Child, scaling: Option<&Scaling>) -> Result<bool, Failure> {
         let owner = self.owner;
         let what = format!("{} {}", child.kind.name(), child.name);
         let found = self.writer.read(child.kind, &owner.namespace, &child.name).await;
@@ -122,6 +136,7 @@ impl Applier<'_> {
         if ours {
             // We made it a moment ago, or somebody has taken its labels away.
             let uid = found.metadata.uid.clone().unwrap_or_default();
+            self.hand_over(child, scaling, Some(&DeploymentFacts::new(&found)), &uid).await?;
             let written = self.writer.update(&owner.namespace, child, &uid).await.map_err(failed(what))?;
             self.cluster.put_child(child.kind, written);
             return Ok(true);
@@ -158,6 +173,17 @@ impl Applier<'_> {
         }
         Ok(())
     }
+}
+
+/// A Deployment that an autoscaler looks after begins with a number of pods, which later applies leave alone. The digest of
+/// what is applied says nothing of it, so that it stays as it is without another write.
+fn seeded<'a>(child: &'a Child, scaling: Option<&Scaling>) -> Cow<'a, Child> {
+    let (Kind::Deployment, Some(Scaling::Autoscaled(replicas))) = (child.kind, scaling) else {
+        return Cow::Borrowed(child);
+    };
+    let mut child = child.clone();
+    child.value["spec"]["replicas"] = (*replicas).into();
+    Cow::Owned(child)
 }
 
 /// Whether something belongs to an object of the same name that was there before.

@@ -16,6 +16,7 @@ pub mod names;
 pub mod notes;
 pub mod observe;
 pub mod observed;
+pub mod pace;
 pub mod pods;
 pub mod polls;
 pub mod queue;
@@ -23,6 +24,7 @@ pub mod reconcile;
 pub mod routes;
 pub mod secret;
 pub mod watch;
+pub mod wire;
 pub mod writer;
 
 use std::net::SocketAddr;

@@ -1,10 +1,9 @@
 //! What watches have said of the cluster, by the object that it belongs to. Objects are kept as small as they are needed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::hash::{DefaultHasher, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::core::DynamicObject;
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 use unimodel_crds::UnifiedModel;
@@ -13,13 +12,14 @@ use super::children::{APPLIED, Kind, REPLICAS_BY, TEMPLATE};
 use super::compare::holds;
 use super::names;
 use super::pods::PodFacts;
+use super::wire::{WireChild, WirePod};
 use crate::snapshot::Trouble;
 
 /// A UnifiedModel by namespace and name.
 pub type Key = (Arc<str>, Arc<str>);
 
 /// A child as the API server has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Observed {
     /// Its uid.
     pub uid: String,
@@ -33,10 +33,20 @@ pub struct Observed {
     pub ending: bool,
     /// Of a Deployment, what else is needed of it.
     pub deployment: Option<DeploymentFacts>,
-    /// Its fields, as JSON: a tenth of what the same takes as a tree.
-    json: Box<[u8]>,
+    /// Of a ConfigMap, the gateway's routes.
+    pub routes: Option<Box<str>>,
+    /// A digest of its fields: it is another one where somebody has changed them.
+    digest: u64,
+    fields: Mutex<Fields>,
+}
+
+/// A child's fields, until it is known whether they are as they should be. Most of the operator's memory would be theirs.
+#[derive(Debug)]
+enum Fields {
+    /// As JSON: a tenth of what the same takes as a tree.
+    Json(Box<[u8]>),
     /// Whether it has all that was applied.
-    whole: OnceLock<bool>,
+    Compared(bool),
 }
 
 /// What is needed of a Deployment.
@@ -46,6 +56,8 @@ pub struct DeploymentFacts {
     pub replicas: Option<u32>,
     /// An autoscaler says so.
     pub autoscaled: bool,
+    /// Our own word for that number is the last one: were it taken back, there would be one pod.
+    pub replicas_are_ours: bool,
     /// Its pods' template, by a digest.
     pub template: Option<String>,
     /// Why it cannot make pods.
@@ -53,33 +65,29 @@ pub struct DeploymentFacts {
 }
 
 impl DeploymentFacts {
-    fn new(object: &DynamicObject) -> Self {
-        let (data, annotations) = (&object.data, object.metadata.annotations.as_ref());
-        let text = |value: &Value| value.as_str().map(str::to_owned);
-        let conditions = data["status"]["conditions"].as_array().into_iter().flatten();
-        let failure = conditions.into_iter().find(|c| c["type"] == "ReplicaFailure" && c["status"] == "True");
+    /// Takes what is needed of a Deployment.
+    pub fn new(object: &WireChild) -> Self {
+        let (spec, annotations) = (object.fields.get("spec").unwrap_or(&Value::Null), &object.metadata.annotations);
+        let failure = object.conditions.iter().find(|c| c.type_ == "ReplicaFailure" && c.status == "True");
         Self {
-            replicas: data["spec"]["replicas"].as_u64().and_then(|count| u32::try_from(count).ok()),
-            autoscaled: annotations.and_then(|all| all.get(REPLICAS_BY)).is_some_and(|by| by == "autoscaler"),
-            template: text(&data["spec"]["template"]["metadata"]["annotations"][TEMPLATE]),
-            trouble: failure.map(|condition| {
-                let said = |name: &str| text(&condition[name]).unwrap_or_default();
-                Trouble::new(said("reason"), said("message"))
-            }),
+            replicas: spec["replicas"].as_u64().and_then(|count| u32::try_from(count).ok()),
+            autoscaled: annotations.as_ref().and_then(|all| all.get(REPLICAS_BY)).is_some_and(|by| by == "autoscaler"),
+            replicas_are_ours: object.replicas_are_ours,
+            template: spec["template"]["metadata"]["annotations"][TEMPLATE].as_str().map(str::to_owned),
+            trouble: failure.map(|condition| Trouble::new(&condition.reason, &condition.message)),
         }
     }
 }
 
 impl Observed {
     /// Takes what is needed of an object.
-    pub fn new(kind: Kind, object: DynamicObject) -> Self {
-        let metadata = &object.metadata;
-        let owner = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+    pub fn new(kind: Kind, object: WireChild) -> Self {
         let deployment = (kind == Kind::Deployment).then(|| DeploymentFacts::new(&object));
-        let mut data = object.data;
-        if let Value::Object(fields) = &mut data {
-            fields.remove("status");
-        }
+        let WireChild { metadata, fields, .. } = object;
+        let mut annotations = metadata.annotations.unwrap_or_default();
+        // The controller counts a Deployment's templates there: nobody's edit.
+        annotations.retain(|name, _| !name.starts_with("deployment.kubernetes.io/"));
+        let routes = fields.get("data").and_then(|data| data["routes.json"].as_str()).map(Box::from);
         let mut kept = json!({
             // Entries of a list do not say so themselves.
             "apiVersion": kind.resource().api_version,
@@ -88,37 +96,53 @@ impl Observed {
                 "name": metadata.name,
                 "namespace": metadata.namespace,
                 "labels": metadata.labels,
-                "annotations": metadata.annotations,
+                "annotations": annotations,
                 "ownerReferences": metadata.owner_references,
             },
         });
-        if let (Value::Object(kept), Value::Object(data)) = (&mut kept, data) {
-            kept.extend(data);
+        if let Value::Object(kept) = &mut kept {
+            kept.extend(fields);
         }
+        let json = serde_json::to_vec(&kept).unwrap_or_default().into_boxed_slice();
+        let mut hasher = DefaultHasher::new();
+        hasher.write(&json);
+        let owner = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
         Self {
-            uid: metadata.uid.clone().unwrap_or_default(),
-            version: version(metadata.resource_version.as_deref()),
             owner_uid: owner.map(|owner| owner.uid.clone()),
+            uid: metadata.uid.unwrap_or_default(),
+            version: version(metadata.resource_version.as_deref()),
             ending: metadata.deletion_timestamp.is_some(),
+            applied: annotations.remove(APPLIED),
             deployment,
-            applied: metadata.annotations.as_ref().and_then(|all| all.get(APPLIED).cloned()),
-            json: serde_json::to_vec(&kept).unwrap_or_default().into_boxed_slice(),
-            whole: OnceLock::new(),
+            routes,
+            digest: hasher.finish(),
+            fields: Mutex::new(Fields::Json(json)),
         }
     }
 
     /// Whether it has all that is wanted, which must be what was applied: then the answer stays the same.
     pub fn has_all(&self, wanted: &Value) -> bool {
-        *self.whole.get_or_init(|| holds(wanted, &self.value()))
+        let mut fields = self.fields.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*fields {
+            Fields::Compared(whole) => *whole,
+            Fields::Json(json) => {
+                let found: Value = serde_json::from_slice(json).unwrap_or_default();
+                let whole = holds(wanted, &found);
+                *fields = Fields::Compared(whole);
+                whole
+            }
+        }
+    }
+
+    fn compared(&self) -> Option<bool> {
+        match *self.fields.lock().unwrap_or_else(PoisonError::into_inner) {
+            Fields::Compared(whole) => Some(whole),
+            Fields::Json(_) => None,
+        }
     }
 
     fn says_the_same(&self, other: &Self) -> bool {
-        (&self.json, self.ending, &self.deployment) == (&other.json, other.ending, &other.deployment)
-    }
-
-    /// Its fields.
-    pub fn value(&self) -> Value {
-        serde_json::from_slice(&self.json).unwrap_or_default()
+        (self.digest, self.ending, &self.deployment) == (other.digest, other.ending, &other.deployment)
     }
 }
 
@@ -139,6 +163,11 @@ pub struct Family {
 }
 
 impl Family {
+    /// Whether the object has been worked on before, also by another operator that ended then.
+    pub fn is_begun(&self) -> bool {
+        !self.children.is_empty() || self.object.as_deref().is_some_and(is_begun)
+    }
+
     fn is_empty(&self) -> bool {
         self.object.is_none() && self.children.is_empty() && self.pods.is_empty()
     }
@@ -161,7 +190,7 @@ impl Cluster {
     /// All that there are, and whether each has been begun.
     pub fn keys(&self) -> Vec<(Key, bool)> {
         let families = self.lock();
-        families.iter().map(|(key, family)| (key.clone(), family.object.as_deref().is_some_and(is_begun))).collect()
+        families.iter().map(|(key, family)| (key.clone(), family.is_begun())).collect()
     }
 
     /// Takes an object, unless a later state of it is known. Whose it is, and whether it is news.
@@ -188,18 +217,29 @@ impl Cluster {
     }
 
     /// Takes a child, unless a later state of it is known. Whose it is, and whether something of it has changed.
-    pub fn put_child(&self, kind: Kind, object: DynamicObject) -> Option<(Key, bool)> {
+    pub fn put_child(&self, kind: Kind, object: WireChild) -> Option<(Key, bool)> {
         let key = owner_of(&object)?;
-        let name = object.name_any();
-        let observed = Observed::new(kind, object);
-        let mut families = self.lock();
-        let children = &mut families.entry(key.clone()).or_default().children;
-        let known = children.get(&(kind, name.clone()));
-        if known.is_some_and(|known| known.uid == observed.uid && known.version >= observed.version) {
+        let place = (kind, object.name_any());
+        let uid = object.metadata.uid.clone().unwrap_or_default();
+        let version = version(object.metadata.resource_version.as_deref());
+        let is_old = |known: Option<&Arc<Observed>>| known.is_some_and(|k| k.uid == uid && k.version >= version);
+        // Most are what was written a moment ago: they are not looked into.
+        if is_old(self.lock().get(&key).and_then(|family| family.children.get(&place))) {
             return Some((key, false));
         }
-        let news = known.is_none_or(|known| known.uid != observed.uid || !known.says_the_same(&observed));
-        children.insert((kind, name), Arc::new(observed));
+        let mut observed = Observed::new(kind, object);
+        let mut families = self.lock();
+        let children = &mut families.entry(key.clone()).or_default().children;
+        let known = children.get(&place);
+        if is_old(known) {
+            return Some((key, false));
+        }
+        let same = known.filter(|known| known.uid == observed.uid && known.says_the_same(&observed));
+        let news = same.is_none();
+        if let Some(whole) = same.and_then(|same| same.compared()) {
+            observed.fields = Mutex::new(Fields::Compared(whole));
+        }
+        children.insert(place, Arc::new(observed));
         Some((key, news))
     }
 
@@ -209,7 +249,7 @@ impl Cluster {
     }
 
     /// Takes a pod. Whose it is, and whether something of it has changed.
-    pub fn put_pod(&self, pod: &Pod) -> Option<(Key, bool)> {
+    pub fn put_pod(&self, pod: &WirePod) -> Option<(Key, bool)> {
         let key = owner_of(pod)?;
         let (name, facts) = (pod.name_any(), PodFacts::new(pod));
         let mut families = self.lock();
@@ -274,7 +314,7 @@ pub enum What {
     Pod,
 }
 
-/// Whether an object has been worked on before: it has a status of this or an earlier state of it.
+/// Whether an object says that it has been worked on before: it has a status of this or an earlier state of it.
 pub fn is_begun(object: &UnifiedModel) -> bool {
     object.status.as_ref().is_some_and(|status| status.observed_generation.is_some())
 }
@@ -290,4 +330,40 @@ pub fn owner_of<K: Resource>(object: &K) -> Option<Key> {
     let owner = meta.owner_references.iter().flatten().find(|owner| owner.kind == "UnifiedModel");
     let label = || meta.labels.as_ref()?.get(names::MODEL).map(String::as_str);
     Some(key(meta.namespace.as_deref()?, owner.map(|owner| owner.name.as_str()).or_else(label)?))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn map(version: u32, data: &str, annotation: &str) -> WireChild {
+        let owner = json!({"apiVersion": "v", "kind": "UnifiedModel", "name": "m", "uid": "o", "controller": true});
+        let object = json!({
+            "metadata": {"name": "c", "namespace": "n", "uid": "u", "resourceVersion": version.to_string(),
+                "annotations": {(APPLIED): "d", (annotation): "1"}, "ownerReferences": [owner]},
+            "data": {"a": data},
+        });
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn what_is_known_already_is_no_news_and_what_somebody_changed_is() {
+        let cluster = Cluster::default();
+        let news = |child| cluster.put_child(Kind::ConfigMap, child).unwrap().1;
+        let has = |data: &str| {
+            let family = cluster.family(&key("n", "m")).unwrap();
+            let observed = &family.children[&(Kind::ConfigMap, "c".to_owned())];
+            (observed.applied.clone(), observed.has_all(&json!({"data": {"a": data}})))
+        };
+        assert!(news(map(2, "x", "other")));
+        assert!(!news(map(2, "x", "other")) && !news(map(1, "y", "other")), "an echo, and an old state");
+        assert_eq!(has("x"), (Some("d".to_owned()), true));
+        assert!(!news(map(3, "x", "other")), "another version that says the same");
+        assert_eq!(has("x"), (Some("d".to_owned()), true));
+        assert!(news(map(4, "y", "other")));
+        assert_eq!(has("x"), (Some("d".to_owned()), false));
+        assert!(news(map(5, "y", "deployment.kubernetes.io/revision")));
+        assert!(!news(map(6, "y", "deployment.kubernetes.io/more")), "a controller's own count");
+    }
 }

@@ -1,9 +1,10 @@
 //! Pods: what is needed of them, and why one does not run as it should.
 
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, PodStatus};
 
 use super::children::TEMPLATE;
 use super::names;
+use super::wire::WirePod;
 use crate::snapshot::Trouble;
 
 /// What is needed of a pod.
@@ -29,8 +30,9 @@ pub struct PodFacts {
 
 impl PodFacts {
     /// Takes what is needed.
-    pub fn new(pod: &Pod) -> Self {
-        let status = pod.status.clone().unwrap_or_default();
+    pub fn new(pod: &WirePod) -> Self {
+        let none = PodStatus::default();
+        let status = pod.status.as_ref().unwrap_or(&none);
         let condition = |kind: &str| status.conditions.iter().flatten().find(|condition| condition.type_ == kind);
         let container = status.container_statuses.iter().flatten().next();
         let ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));

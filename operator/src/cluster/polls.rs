@@ -25,9 +25,22 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// The port of every server.
 const PORT: u16 = 9443;
 
+/// How a server is reached.
+#[derive(Clone)]
+struct Way {
+    address: SocketAddr,
+    tls: Arc<ClientTlsConfig>,
+}
+
+impl Way {
+    fn control(&self) -> Option<Control> {
+        Control::new(self.address, &self.tls).ok()
+    }
+}
+
 /// A server that is asked.
 struct Poll {
-    control: Control,
+    way: Way,
     shared: Arc<Shared>,
     task: JoinHandle<()>,
 }
@@ -71,15 +84,15 @@ pub struct Server {
 
 impl Polls {
     /// Asks these servers from now on, and no others.
-    pub fn keep(&mut self, servers: &[Server], tls: &ClientTlsConfig, told: &Told) {
+    pub fn keep(&mut self, servers: &[Server], tls: &Arc<ClientTlsConfig>, told: &Told) {
         self.0.retain(|uid, _| servers.iter().any(|server| server.uid == *uid));
         for server in servers {
             if !self.0.contains_key(&server.uid) {
                 let Ok(ip) = server.ip.parse() else { continue };
-                let Ok(control) = Control::new(SocketAddr::new(ip, PORT), tls) else { continue };
+                let way = Way { address: SocketAddr::new(ip, PORT), tls: tls.clone() };
                 let shared = Arc::<Shared>::default();
-                let task = tokio::spawn(ask(control.clone(), shared.clone(), told.clone()));
-                self.0.insert(server.uid.clone(), Poll { control, shared, task });
+                let task = tokio::spawn(ask(way.clone(), shared.clone(), told.clone()));
+                self.0.insert(server.uid.clone(), Poll { way, shared, task });
             }
             if let Some(poll) = self.0.get(&server.uid)
                 && !poll.shared.eager.swap(server.eager, Ordering::Relaxed)
@@ -103,7 +116,7 @@ impl Polls {
 
     /// A way to call it.
     pub fn control(&self, uid: &str) -> Option<Control> {
-        self.0.get(uid).map(|poll| poll.control.clone())
+        self.0.get(uid).and_then(|poll| poll.way.control())
     }
 
     /// Asks it at once.
@@ -114,11 +127,16 @@ impl Polls {
     }
 }
 
-async fn ask(mut control: Control, shared: Arc<Shared>, told: Told) {
+async fn ask(way: Way, shared: Arc<Shared>, told: Told) {
     let mut failures = 0;
     let mut heard = Instant::now();
+    let mut kept = None;
     loop {
-        let answer = control.state().await;
+        let mut control = kept.take().or_else(|| way.control());
+        let answer = match &mut control {
+            Some(control) => control.state().await,
+            None => None,
+        };
         if answer.is_some() {
             failures = 0;
             heard = Instant::now();
@@ -126,8 +144,9 @@ async fn ask(mut control: Control, shared: Arc<Shared>, told: Told) {
             failures += 1;
         }
         let mut news = false;
-        if let Some(version) = answer.as_ref().and_then(|answer| answer.active.clone()) {
-            news |= learn(&mut control, &version, &told.versions).await;
+        if let (Some(control), Some(version)) = (&mut control, answer.as_ref().and_then(|answer| answer.active.clone()))
+        {
+            news |= learn(control, &version, &told.versions).await;
         }
         {
             let mut known = shared.answer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -144,6 +163,8 @@ async fn ask(mut control: Control, shared: Arc<Shared>, told: Told) {
             0 => CALM,
             _ => EAGER.saturating_mul(2u32.saturating_pow(failures)).min(CALM),
         };
+        // A thousand servers are a thousand connections, each of some ten kilobytes here and there.
+        kept = control.filter(|_| pause == EAGER);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = shared.wake.notified() => {}

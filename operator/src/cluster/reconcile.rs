@@ -17,7 +17,8 @@ use super::failure::{Failure, failed};
 use super::names;
 use super::notes::{Note, notes};
 use super::observe;
-use super::observed::{Cluster, Family, Key, is_begun};
+use super::observed::{Cluster, Family, Key};
+use super::pace::Pace;
 use super::polls::{Polls, Server, Told};
 use super::queue::{Class, Queue};
 use super::routes::{Place, Versions, facts, read, routes};
@@ -65,6 +66,7 @@ struct State {
     /// Servers that are being called: one call at a time each.
     busy: BTreeSet<String>,
     polls: Polls,
+    pace: Pace,
     secrets: Secrets,
     /// When the routes last changed.
     switched: Option<Instant>,
@@ -250,7 +252,12 @@ impl Work<'_> {
             crate::plan::plan(&snapshot).status
         };
         self.ask(&status, &snapshot.replicas);
-        self.reconciler.tell(self.object, &snapshot.previous, status).await?;
+        let waiting = self.reconciler.queue.waiting();
+        let pause = self.local.state().pace.wait(&snapshot.previous, &status, waiting, Instant::now());
+        match pause {
+            Some(pause) => wake = Some(wake.map_or(pause, |wake| wake.min(pause))),
+            None => self.reconciler.tell(self.object, &snapshot.previous, status).await?,
+        }
         self.call(&plan.calls, &snapshot.replicas);
         match blocks.first() {
             None => Ok(wake.map(|wait| wait.min(LONGEST))),
@@ -305,7 +312,7 @@ impl Work<'_> {
         let mut secrets = std::mem::take(&mut self.local.state().secrets);
         // A pod that waits for long may wait for a Secret that somebody has removed.
         let waits = self.family.pods.values().any(|pod| pod.task.is_some() && !pod.running && pod.trouble.is_none());
-        let begun = is_begun(self.object);
+        let begun = self.family.is_begun();
         let result = secrets.keep(&self.reconciler.writer, owner, begun, waits, now).await;
         let mut state = self.local.state();
         if secrets.take_changed() {

@@ -89,8 +89,7 @@ fn fit(routes: &mut Routes) {
 
 /// The routes of a ConfigMap.
 pub fn read(map: &Observed) -> Option<Routes> {
-    let value = map.value();
-    serde_json::from_str(value["data"]["routes.json"].as_str()?).ok()
+    serde_json::from_str(map.routes.as_deref()?).ok()
 }
 
 /// What a plan needs to know of a version.

@@ -4,6 +4,7 @@
 //! again where servers wait for it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -34,7 +35,7 @@ const CA_RENEWAL: &str = "unimodel.dev/ca-renewal";
 #[derive(Default)]
 pub struct Secrets {
     known: Option<Known>,
-    client: Option<(Instant, ClientTlsConfig)>,
+    client: Option<(Instant, Arc<ClientTlsConfig>)>,
     changed: bool,
 }
 
@@ -97,7 +98,7 @@ impl Secrets {
         }
         let stale = self.client.as_ref().is_none_or(|(made, _)| made.elapsed() > FRESH);
         if let Some(known) = self.known.as_ref().filter(|_| stale) {
-            self.client = Some((Instant::now(), known.certificates.client(&name, now)?));
+            self.client = Some((Instant::now(), Arc::new(known.certificates.client(&name, now)?)));
             self.changed = true;
         }
         Ok(None)
@@ -141,7 +142,7 @@ impl Secrets {
     }
 
     /// What the operator shows to servers.
-    pub fn client(&self) -> Option<ClientTlsConfig> {
+    pub fn client(&self) -> Option<Arc<ClientTlsConfig>> {
         self.client.as_ref().map(|(_, client)| client.clone())
     }
 

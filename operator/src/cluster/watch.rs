@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Pod;
-use kube::core::{DeserializeGuard, DynamicObject};
+use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
@@ -16,6 +15,7 @@ use super::children::Kind;
 use super::names;
 use super::observed::{Cluster, Key, What, is_begun, key, owner_of};
 use super::queue::{Class, Queue};
+use super::wire::{WireChild, WirePod};
 use crate::rbac::Rule;
 
 /// Seconds after which the API server ends a watch, and it is begun again: a connection that the network has forgotten is
@@ -35,8 +35,12 @@ pub const RULES: &[Rule] = &[
     Rule::new("discovery.k8s.io", &["endpointslices"], &["list", "watch"]),
 ];
 
-/// Changes come in bursts: what follows within this time is looked at together.
-const GATHER: Duration = Duration::from_millis(20);
+/// How many objects a list brings at a time: all of them together would be most of the memory that is ever needed.
+const PAGE: u32 = 100;
+
+/// Changes come in bursts: what follows within this time is looked at together. Somebody waits for the answer to an edit,
+/// while a pod that comes up changes several times, and its neighbours beside it.
+const GATHER: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(100));
 
 /// A stream that has failed for so long without a success is no hiccup.
 const DEAD: Duration = Duration::from_secs(300);
@@ -100,22 +104,27 @@ impl Watches {
             What::Object,
             within.clone(),
             objects,
-            watcher::Config::default().timeout(TURN),
+            watcher::Config::default().timeout(TURN).page_size(PAGE),
         );
-        let ours =
-            || watcher::Config::default().timeout(TURN).labels(&format!("{}={}", names::MANAGED_BY, names::MANAGER));
+        let ours = || {
+            watcher::Config::default().timeout(TURN).page_size(PAGE).labels(&format!(
+                "{}={}",
+                names::MANAGED_BY,
+                names::MANAGER
+            ))
+        };
         let pods = match namespace {
             Some(namespace) => Api::namespaced(client.clone(), namespace),
             None => Api::all(client.clone()),
         };
-        self.follow::<Pod>("Pod", What::Pod, within.clone(), pods, ours());
+        self.follow::<WirePod>("Pod", What::Pod, within.clone(), pods, ours());
         for kind in Kind::ALL {
             let resource = kind.resource();
             let children = match namespace {
                 Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
                 None => Api::all_with(client.clone(), &resource),
             };
-            self.follow::<DynamicObject>(kind.name(), What::Child(kind), within.clone(), children, ours());
+            self.follow::<WireChild>(kind.name(), What::Child(kind), within.clone(), children, ours());
         }
     }
 
@@ -192,7 +201,8 @@ impl Follower {
     fn put<K: Seen>(&self, object: K) {
         let class = object.class();
         if let Some((key, true)) = object.put(&self.watches.cluster, self.what) {
-            self.watches.queue.add(key, class, GATHER);
+            let gather = if self.what == What::Object { GATHER.0 } else { GATHER.1 };
+            self.watches.queue.add(key, class, gather);
         }
     }
 
@@ -203,7 +213,7 @@ impl Follower {
             What::Child(kind) => cluster.remove_child(kind, key, name),
             What::Pod => cluster.remove_pod(key, name),
         };
-        self.watches.queue.add(key, Class::Begun, GATHER);
+        self.watches.queue.add(key, Class::Begun, GATHER.0);
     }
 }
 
@@ -242,13 +252,13 @@ impl Seen for DeserializeGuard<UnifiedModel> {
     }
 }
 
-impl Seen for Pod {
+impl Seen for WirePod {
     fn put(self, cluster: &Cluster, _: What) -> Option<(Key, bool)> {
         cluster.put_pod(&self)
     }
 }
 
-impl Seen for DynamicObject {
+impl Seen for WireChild {
     fn put(self, cluster: &Cluster, what: What) -> Option<(Key, bool)> {
         let What::Child(kind) = what else { return None };
         cluster.put_child(kind, self)

@@ -6,7 +6,6 @@ use futures::future::TryFutureExt;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
-use kube::core::DynamicObject;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use unimodel_crds::{UnifiedModel, UnifiedModelStatus};
@@ -14,6 +13,7 @@ use unimodel_crds::{UnifiedModel, UnifiedModelStatus};
 use super::children::{Child, Kind};
 use super::leader::{Claim, WRITE};
 use super::names;
+use super::wire::WireChild;
 
 /// The name under which the number of pods is handed to an autoscaler.
 const REPLICAS_MANAGER: &str = "unimodel-operator-replicas";
@@ -70,7 +70,7 @@ impl Writer {
         tokio::time::timeout(WRITE, write.map_err(WriteError::from)).await.unwrap_or(Err(WriteError::Late))
     }
 
-    fn api(&self, kind: Kind, namespace: &str) -> Api<DynamicObject> {
+    fn api(&self, kind: Kind, namespace: &str) -> Api<WireChild> {
         Api::namespaced_with(self.client.clone(), namespace, &kind.resource())
     }
 
@@ -78,7 +78,7 @@ impl Writer {
     ///
     /// # Errors
     /// [`WriteError`]
-    pub async fn create(&self, namespace: &str, child: &Child) -> Result<DynamicObject, WriteError> {
+    pub async fn create(&self, namespace: &str, child: &Child) -> Result<WireChild, WriteError> {
         // A version that no object has: it is applied only where there is none, and never to what others have made.
         let mut value = child.value.clone();
         value["metadata"]["resourceVersion"] = "1".into();
@@ -91,7 +91,7 @@ impl Writer {
     ///
     /// # Errors
     /// [`WriteError`]
-    pub async fn update(&self, namespace: &str, child: &Child, uid: &str) -> Result<DynamicObject, WriteError> {
+    pub async fn update(&self, namespace: &str, child: &Child, uid: &str) -> Result<WireChild, WriteError> {
         let mut value = child.value.clone();
         value["metadata"]["uid"] = uid.into();
         let api = self.api(child.kind, namespace);
@@ -178,7 +178,7 @@ impl Writer {
     ///
     /// # Errors
     /// [`WriteError`]
-    pub async fn read(&self, kind: Kind, namespace: &str, name: &str) -> Result<Option<DynamicObject>, WriteError> {
+    pub async fn read(&self, kind: Kind, namespace: &str, name: &str) -> Result<Option<WireChild>, WriteError> {
         let api = self.api(kind, namespace);
         self.write(api.get_opt(name)).await
     }

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use serde_json::Value;
 use unimodel_crds::{Model, UnifiedModelStatus, check};
-use unimodel_operator::cluster::children::{Child, Input, Kind, Owner, Scaling, Store, children};
+use unimodel_operator::cluster::children::{Child, Input, Kind, Owner, Scaling, Store, children, scaling};
+use unimodel_operator::cluster::observed::DeploymentFacts;
 use unimodel_operator::cluster::routes::{Place, Versions, routes};
-use unimodel_operator::{Snapshot, plan};
+use unimodel_operator::{Plan, Snapshot, plan};
 
 const SMALL: &str = "  model: {source: {uri: 's3://models/m'}, version: v1}\n  tasks: [{name: search}]\n";
 
@@ -17,8 +18,7 @@ fn model(spec: &str) -> Model {
     check(&text, Path::new("um.yaml")).unwrap().model
 }
 
-fn of(model: &Model, scaling: &[(&str, Scaling)]) -> Vec<Child> {
-    let owner = Owner { namespace: "shop".into(), name: model.name.clone(), uid: "0b7f".into() };
+fn planned(model: &Model) -> Plan {
     let now = "2026-01-05T12:00:00Z".parse().unwrap();
     let snapshot = Snapshot {
         model: model.clone(),
@@ -32,7 +32,12 @@ fn of(model: &Model, scaling: &[(&str, Scaling)]) -> Vec<Child> {
         gateway: None,
         now,
     };
-    let plan = plan(&snapshot);
+    plan(&snapshot)
+}
+
+fn of(model: &Model, scaling: &[(&str, Scaling)]) -> Vec<Child> {
+    let owner = Owner { namespace: "shop".into(), name: model.name.clone(), uid: "0b7f".into() };
+    let plan = planned(model);
     let scaling = scaling.iter().map(|(task, scaling)| ((*task).to_owned(), *scaling)).collect();
     let place = Place { namespace: "shop", model, replicas: &[], before: None };
     let routes = routes(place, &plan.routes, &Versions::new());
@@ -62,7 +67,7 @@ fn template(spec: &str, image: &str) -> Value {
 fn all_children_of_the_sample() {
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/samples/movielens/unifiedmodel-cluster.yaml");
     let model = check(&std::fs::read_to_string(&sample).unwrap(), &sample).unwrap().model;
-    let children = of(&model, &[("search", Scaling::Autoscaled)]);
+    let children = of(&model, &[("search", Scaling::Autoscaled(2))]);
     let text: Vec<String> = children.iter().map(|child| serde_yaml::to_string(&child.value).unwrap()).collect();
     insta::assert_snapshot!(text.join("---\n"));
 }
@@ -151,7 +156,7 @@ fn the_number_of_servers_is_said_by_one_at_a_time() {
     let deployment = find(&fixed, Kind::Deployment, "m-search").unwrap();
     assert_eq!(deployment["spec"]["replicas"], 2);
     assert!(find(&fixed, Kind::HorizontalPodAutoscaler, "m-search").is_none());
-    let elastic = of(&model, &[("search", Scaling::Autoscaled)]);
+    let elastic = of(&model, &[("search", Scaling::Autoscaled(2))]);
     let deployment = find(&elastic, Kind::Deployment, "m-search").unwrap();
     assert!(deployment["spec"]["replicas"].is_null());
     let autoscaler = find(&elastic, Kind::HorizontalPodAutoscaler, "m-search").unwrap();
@@ -162,8 +167,26 @@ fn the_number_of_servers_is_said_by_one_at_a_time() {
     // A server that may use less than its threads could is busy with less.
     let class = "  hardwareClasses: [{name: tight, resources: {limits: {cpu: 200m}}}]\n";
     let spec = format!("{}{class}", spec.replace("name: search", "name: search, hardwareClass: tight"));
-    let tight = of(&self::model(&spec), &[("search", Scaling::Autoscaled)]);
+    let tight = of(&self::model(&spec), &[("search", Scaling::Autoscaled(1))]);
     assert_eq!(busy(find(&tight, Kind::HorizontalPodAutoscaler, "m-search").unwrap()), "140m");
+}
+
+#[test]
+fn an_autoscaler_begins_with_enough_servers() {
+    let model = model(&SMALL.replace("name: search", "name: search, replicas: {min: 2, max: 5}"));
+    let workload = &planned(&model).workloads[0];
+    let known = |replicas, autoscaled| DeploymentFacts {
+        replicas: Some(replicas),
+        autoscaled,
+        replicas_are_ours: true,
+        template: None,
+        trouble: None,
+    };
+    let of = |known: Option<DeploymentFacts>| scaling(&model, workload, known.as_ref());
+    assert_eq!(of(None), Scaling::Autoscaled(2), "a new one is made with enough");
+    assert_eq!(of(Some(known(1, false))), Scaling::Fixed(2));
+    assert_eq!(of(Some(known(2, false))), Scaling::Autoscaled(2));
+    assert_eq!(of(Some(known(1, true))), Scaling::Autoscaled(2), "it is the autoscaler's already");
 }
 
 #[test]

@@ -125,8 +125,8 @@ pub struct Child {
 pub enum Scaling {
     /// We do.
     Fixed(u32),
-    /// The autoscaler does. The Deployment has enough to begin with.
-    Autoscaled,
+    /// The autoscaler does, from this number on where there is no Deployment yet.
+    Autoscaled(u32),
 }
 
 /// The object that all belongs to.
@@ -265,5 +265,9 @@ pub fn scaling(model: &Model, workload: &Workload, known: Option<&DeploymentFact
         task.is_some_and(|task| task.max_replicas > task.min_replicas && workload.replicas >= task.min_replicas);
     // An autoscaler goes on from what it finds, so that there must be enough before it begins.
     let enough = |known: &DeploymentFacts| known.autoscaled || known.replicas >= Some(workload.replicas);
-    if elastic && known.is_some_and(enough) { Scaling::Autoscaled } else { Scaling::Fixed(workload.replicas) }
+    if elastic && known.is_none_or(enough) {
+        Scaling::Autoscaled(workload.replicas)
+    } else {
+        Scaling::Fixed(workload.replicas)
+    }
 }

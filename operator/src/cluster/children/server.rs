@@ -35,7 +35,7 @@ pub(super) fn children(input: &Input<'_>, workload: &Workload) -> Vec<Child> {
     if task.min_replicas > 1 {
         children.push(budget(input, &name, Some(&task.name)));
     }
-    if scaling == Scaling::Autoscaled {
+    if matches!(scaling, Scaling::Autoscaled(_)) {
         children.push(autoscaler(input, &name, task));
     }
     children
@@ -89,7 +89,7 @@ fn deployment(input: &Input<'_>, name: &str, task: &Task, workload: &Workload, s
         spec["replicas"] = replicas.into();
     }
     let mut deployment = child(input, Kind::Deployment, name, Some(&task.name), json!({"spec": spec}));
-    let by = if scaling == Scaling::Autoscaled { "autoscaler" } else { "operator" };
+    let by = if matches!(scaling, Scaling::Autoscaled(_)) { "autoscaler" } else { "operator" };
     deployment.value["metadata"]["annotations"][REPLICAS_BY] = by.into();
     deployment
 }
