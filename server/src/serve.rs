@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
+use unimodel_model::Device;
 use unimodel_model::store::{Store, StoreError};
 use unimodel_transport::bind::{self, ListenError};
 use unimodel_transport::listener;
@@ -126,17 +127,18 @@ fn system(what: &'static str) -> impl Fn(std::io::Error) -> ServeError {
     move |source| ServeError::System { what, source }
 }
 
-/// Checks what can be checked without starting: the device, the form of the store's URL, and the certificates.
+/// Checks what can be checked without starting: the device, the form of the store's URL, and the certificates. Gives the
+/// device, since opening one may take long.
 ///
 /// # Errors
 /// [`ServeError::Device`], [`ServeError::Store`], [`ServeError::Tls`].
-pub fn check(config: &ServerConfig) -> Result<(), ServeError> {
-    config.device.open()?;
+pub fn check(config: &ServerConfig) -> Result<Device, ServeError> {
+    let device = config.device.open()?;
     Store::open(&config.store)?;
     if let Some(control) = &config.control {
         MutualTls::load(control.tls.clone())?;
     }
-    Ok(())
+    Ok(device)
 }
 
 /// Runs a server until it is told to stop by SIGTERM or SIGINT and what is in flight has been answered. Starts threads
@@ -147,7 +149,7 @@ pub fn check(config: &ServerConfig) -> Result<(), ServeError> {
 pub fn serve(serving: Serving) -> Result<(), ServeError> {
     // Before anything touches candle.
     let rayon = keep_rayon_to_one_thread();
-    check(&serving.config)?;
+    let device = check(&serving.config)?;
     let cores = allowed_cores().map_err(system("the list of cores"))?.len().max(1);
     let io = io_threads(cores);
     // With a compute thread on every core, each wake of one drives a thread that reads and writes from its core: on two
@@ -165,7 +167,7 @@ pub fn serve(serving: Serving) -> Result<(), ServeError> {
         if let Err(error) = rayon {
             tracing::warn!(%error, "preparing a version may take cores from serving");
         }
-        let result = run(serving, threads, &telemetry).await;
+        let result = run(serving, device, threads, &telemetry).await;
         telemetry.stop().await;
         result
     });
@@ -184,7 +186,7 @@ async fn bind(address: SocketAddr, port: &'static str, field: &'static str) -> R
     bind::bind(address).await.map_err(|source| ServeError::Listen { port, field, source })
 }
 
-async fn run(serving: Serving, threads: Threads, telemetry: &Telemetry) -> Result<(), ServeError> {
+async fn run(serving: Serving, device: Device, threads: Threads, telemetry: &Telemetry) -> Result<(), ServeError> {
     let Serving { config, watch: watched, on_start_failure, on_ready, .. } = serving;
     // Before anything else is begun, so that a signal is never lost.
     let mut signals = Signals::listen()?;
@@ -211,8 +213,7 @@ async fn run(serving: Serving, threads: Threads, telemetry: &Telemetry) -> Resul
     let kernels = Kernels::detect();
     let store = Store::open(&config.store)?;
     let cache_directory = config.cache_directory.clone().unwrap_or_else(default_cache_directory);
-    let control =
-        Control::new(runtime.clone(), store, &cache_directory, kernels, config.device.open()?, metrics.clone());
+    let control = Control::new(runtime.clone(), store, &cache_directory, kernels, device, metrics.clone());
     runtime.not_ready(format!("loading {} of {}", config.start, config.store));
     tracing::info!(
         data = %listen,

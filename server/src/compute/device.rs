@@ -34,18 +34,12 @@ pub enum DeviceError {
 ///
 /// # Errors
 /// A build without the feature `cuda`, or a machine without a GPU that can be used.
-#[cfg(feature = "cuda")]
 pub fn cuda() -> std::result::Result<Device, DeviceError> {
-    Device::new_cuda(0).map_err(|source| DeviceError::Missing { device: "cuda", source })
-}
-
-/// The first GPU.
-///
-/// # Errors
-/// A build without the feature `cuda`, or a machine without a GPU that can be used.
-#[cfg(not(feature = "cuda"))]
-pub fn cuda() -> std::result::Result<Device, DeviceError> {
-    Err(DeviceError::NotBuilt("cuda"))
+    if cfg!(feature = "cuda") {
+        Device::new_cuda(0).map_err(|source| DeviceError::Missing { device: "cuda", source })
+    } else {
+        Err(DeviceError::NotBuilt("cuda"))
+    }
 }
 
 /// The items of one version on a device.
