@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::place::Place;
-use crate::until;
+use crate::{cluster_is_anothers, until};
 
 /// A model's gateway.
 #[derive(Clone)]
@@ -34,7 +34,7 @@ impl Gateway {
             service.spec.and_then(|spec| spec.cluster_ip).ok_or_else(|| "it has none".to_owned())
         })
         .await;
-        let way = if std::env::var_os("UNIMODEL_E2E_PROXIED").is_some() {
+        let way = if cluster_is_anothers() {
             let base = format!("/api/v1/namespaces/{}/services/{name}:http/proxy", place.namespace);
             Way::Proxied { client: place.client.clone(), base }
         } else {

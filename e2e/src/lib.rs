@@ -31,6 +31,11 @@ pub async fn until<T>(what: &str, limit: Duration, mut check: impl AsyncFnMut() 
     }
 }
 
+/// Whether the cluster is another's: its node is not this machine, and requests go through its API server.
+pub fn cluster_is_anothers() -> bool {
+    std::env::var_os("UNIMODEL_E2E_PROXIED").is_some()
+}
+
 /// What `search` is asked: words of the trained catalogue.
 pub fn query() -> serde_json::Value {
     serde_json::json!({"query": "gounnounisk"})

@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Api;
-use unimodel_crds::{TaskStatus, UnifiedModel, UnifiedModelStatus};
+use unimodel_crds::{RefreshPhase, TaskStatus, UnifiedModel, UnifiedModelStatus};
 
 use crate::place::Place;
 use crate::store::Store;
@@ -66,6 +66,16 @@ impl Model {
             }
         })
         .await
+    }
+
+    /// Waits until a task has taken a version and is at rest again.
+    pub async fn takes(&self, task: &str, version: &str, limit: Duration) {
+        until(&format!("{task} has taken {version}"), limit, async || {
+            let task = self.task(task).await?;
+            let taken = task.active_version.as_deref() == Some(version) && task.refresh.phase == RefreshPhase::Idle;
+            if taken { Ok(()) } else { Err(format!("{:?} {:?}", task.active_version, task.refresh)) }
+        })
+        .await;
     }
 
     /// Servers of a task that are not going.

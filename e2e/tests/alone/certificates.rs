@@ -1,6 +1,5 @@
 //! Certificates of control ports come to their end.
 
-use unimodel_crds::RefreshPhase;
 use unimodel_e2e::{Place, Release, on_cluster, query, sample_of, seconds, until, versions};
 
 #[test]
@@ -30,12 +29,7 @@ fn certificates_are_renewed_and_no_pod_restarts() {
         store.publish(&second).await;
         store.promote(&second).await;
         place.kubectl("annotate um shop unimodel.dev/refresh=search=renewed").well();
-        until("a refresh goes through", seconds(200), async || {
-            let task = model.task("search").await?;
-            let taken = task.active_version.as_deref() == Some(&second) && task.refresh.phase == RefreshPhase::Idle;
-            if taken { Ok(()) } else { Err(format!("{:?} {:?}", task.active_version, task.refresh)) }
-        })
-        .await;
+        model.takes("search", &second, seconds(200)).await;
         load.all_answered(200).await;
         assert_eq!(model.children().await, before, "a pod was touched");
         release.uninstall();

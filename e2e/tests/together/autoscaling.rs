@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::runtime::{WatchStreamExt, watcher};
-use unimodel_e2e::{Place, Store, kubectl, on_cluster, query, sample_of, seconds, until};
+use unimodel_e2e::{Place, Store, cluster_is_anothers, kubectl, on_cluster, query, sample_of, seconds, until};
 
 /// A server that few requests keep busy.
 const TIGHT: &str = "
@@ -18,12 +18,21 @@ fn shop(store: &Store, replicas: &str) -> String {
     sample_of(store, &tasks).replace("  hardwareClasses:\n", &format!("  hardwareClasses:{TIGHT}"))
 }
 
+/// Waits until there is an autoscaler, or none.
+async fn autoscaler(place: &Place, wanted: bool) {
+    until(&format!("an autoscaler: {wanted}"), seconds(30), async || {
+        let found = place.kubectl("get hpa shop-search");
+        if found.succeeded == wanted { Ok(()) } else { Err(found.said) }
+    })
+    .await;
+}
+
 #[test]
 #[ignore = "needs a cluster: make e2e"]
 fn load_adds_servers_calm_takes_them_away_and_no_hand_over_loses_one() {
     on_cluster("autoscaling", seconds(400), async |place: Place| {
         let metrics = kubectl("get apiservice v1beta1.metrics.k8s.io -o jsonpath={.metadata.name}");
-        if !metrics.succeeded && std::env::var_os("UNIMODEL_E2E_PROXIED").is_some() {
+        if !metrics.succeeded && cluster_is_anothers() {
             println!("left out: this cluster has no metrics-server");
             return;
         }
@@ -37,11 +46,7 @@ fn load_adds_servers_calm_takes_them_away_and_no_hand_over_loses_one() {
         let asked = place.kubectl("get deployment shop-search -o jsonpath={.spec.replicas}").well();
         assert_eq!(asked, "2");
         place.apply(&shop(&store, "{min: 2}"));
-        until("the autoscaler is gone", seconds(30), async || {
-            let found = place.kubectl("get hpa shop-search");
-            if found.succeeded { Err(found.said) } else { Ok(()) }
-        })
-        .await;
+        autoscaler(&place, false).await;
         model.ready(seconds(60)).await;
 
         // Every number that the Deployment ever asks for.
@@ -64,11 +69,7 @@ fn load_adds_servers_calm_takes_them_away_and_no_hand_over_loses_one() {
             .await;
         };
         place.apply(&shop(&store, "{min: 2, max: 3}"));
-        until("there is an autoscaler", seconds(30), async || {
-            let found = place.kubectl("get hpa shop-search");
-            if found.succeeded { Ok(()) } else { Err(found.said) }
-        })
-        .await;
+        autoscaler(&place, true).await;
         let load = gateway.load("search", query(), 8);
         number("load adds a server", |n| n == 3, seconds(120)).await;
         load.end().await;
@@ -78,11 +79,7 @@ fn load_adds_servers_calm_takes_them_away_and_no_hand_over_loses_one() {
         let load = gateway.load("search", query(), 8);
         number("load adds a server again", |n| n == 3, seconds(120)).await;
         place.apply(&shop(&store, "{min: 2}"));
-        until("the autoscaler is gone", seconds(30), async || {
-            let found = place.kubectl("get hpa shop-search");
-            if found.succeeded { Err(found.said) } else { Ok(()) }
-        })
-        .await;
+        autoscaler(&place, false).await;
         load.end().await;
         number("two are asked for", |n| n == 2, seconds(30)).await;
         model.ready(seconds(60)).await;

@@ -41,12 +41,7 @@ fn each_task_takes_a_version_at_its_own_time_and_refuses_a_damaged_one() {
 
         // Whole, it is taken when the task's next time comes.
         store.publish(&second).await;
-        until("search has taken it", seconds(130), async || {
-            let task = model.task("search").await?;
-            let taken = task.active_version.as_deref() == Some(&second) && task.refresh.phase == RefreshPhase::Idle;
-            if taken { Ok(()) } else { Err(format!("{:?} {:?}", task.active_version, task.refresh)) }
-        })
-        .await;
+        model.takes("search", &second, seconds(130)).await;
         assert_eq!(gateway.answers("search", &query, seconds(5)).await["modelVersion"], second.as_str());
         assert_eq!(model.task("related").await.unwrap().active_version.as_deref(), Some(first.as_str()));
 

@@ -4,13 +4,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::json;
-use unimodel_e2e::{Place, kubectl, kubectl_with, on_cluster, query, sample_of, seconds, trained, until, versions};
+use unimodel_e2e::{
+    Place, cluster_is_anothers, kubectl, kubectl_with, on_cluster, query, sample_of, seconds, trained, until, versions,
+};
 
 const ONE: &str = "  - {name: search, hardwareClass: small, timeout: {default: 3s, max: 5s}}";
 
 /// Whether the node is this machine, whose directories a test can make.
 fn node_is_elsewhere() -> bool {
-    let elsewhere = std::env::var_os("UNIMODEL_E2E_PROXIED").is_some();
+    let elsewhere = cluster_is_anothers();
     if elsewhere {
         println!("left out: the directories of another cluster's nodes are not this test's");
     }
