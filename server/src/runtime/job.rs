@@ -21,6 +21,7 @@ use crate::compute::engine::{Candidates, Context, Engine};
 use crate::compute::pair::Cancelled;
 use crate::compute::scratch::Scratch;
 use crate::compute::top::{Scored, Top};
+use crate::request::{Ids, RankedItems};
 
 /// Rows of a piece: few enough that a small request waits a tenth of a millisecond for it, many enough that the way
 /// through the queue does not count.
@@ -49,11 +50,13 @@ pub(super) struct RankJob {
 /// A finished ranking.
 #[derive(Debug)]
 pub(super) struct Ranked {
-    pub(super) best: Vec<Scored>,
+    pub(super) items: RankedItems,
     /// From its submission to its first piece.
     pub(super) waited: Duration,
     /// On all threads together.
     pub(super) computed: Duration,
+    /// Looking up the items' ids.
+    pub(super) named: Duration,
 }
 
 /// What a piece led to.
@@ -248,6 +251,15 @@ impl RankJob {
         Ok(Step::Finished(self.engine().finish(kept, self.limit)))
     }
 
+    /// With their ids. Not on the thread that reads and writes, which has more to do than this one.
+    fn named(&self, best: &[Scored]) -> RankedItems {
+        let catalogue = &self.version.parts().catalogue;
+        let mut items =
+            RankedItems { ids: Ids::with_capacity(best.len(), 8 * best.len()), scores: Vec::with_capacity(best.len()) };
+        best.iter().for_each(|scored| items.push(catalogue.id(scored.item), scored.score));
+        items
+    }
+
     fn answer(&self, answer: Result<Ranked, GivenUp>) {
         let reply = self.reply.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(reply) = reply {
@@ -278,7 +290,9 @@ impl Job for RankJob {
             Ok(Step::Next(stage)) => Some(stage),
             Ok(Step::Finished(best)) => {
                 let waited = self.waited.get().copied().unwrap_or_default();
-                self.answer(Ok(Ranked { best, waited, computed }));
+                let start = Instant::now();
+                let items = self.named(&best);
+                self.answer(Ok(Ranked { items, waited, computed, named: start.elapsed() }));
                 None
             }
             Err(Cancelled) => {

@@ -34,17 +34,20 @@ use self::cache::{Found, Key};
 use self::job::RankJob;
 use self::prepare::{ContextRules, Prepared, Selection, prepare};
 use self::queue::Ticket;
-use self::scheduler::{Gauges, GivenUp, Scheduler};
+use self::scheduler::{Gauges, GivenUp, Scheduler, Submitted};
 use self::serving::{Counts, ServedTask, Serving};
 use crate::config::{AdmissionConfig, TaskConfig};
 use crate::error::RankError;
 use crate::metrics::{Metrics, Stage};
 use crate::ranking::{Exchange, Ranking, Readiness, Statistics};
-use crate::request::{Ids, RankRequest, RankResponse, RankedItems, Task};
+use crate::request::{RankRequest, RankResponse, RankedItems, Task};
 use crate::timeout::Deadline;
 
 pub use self::golden::{HeadCheck, TOLERANCE};
 pub use self::version::{LoadError, LoadedVersion};
+
+/// A ranking that is expected to take less may be computed by the thread that read its request.
+const SMALL: Duration = Duration::from_micros(50);
 
 /// Answers requests with the active version.
 pub struct Runtime {
@@ -94,7 +97,7 @@ impl Runtime {
             panics: metrics.worker_panics.clone(),
         };
         let scheduler =
-            Scheduler::start(workers, admission.max_queued_rows.get(), gauges).map_err(RuntimeError::Thread)?;
+            Scheduler::start(workers, admission.max_queued_rows.get(), SMALL, gauges).map_err(RuntimeError::Thread)?;
         let reason = "no version is loaded".to_owned();
         Ok(Arc::new(Self {
             serving: ArcSwap::from_pointee(Serving::new(None, tasks, None, &metrics)),
@@ -253,12 +256,17 @@ impl Computation {
             return Ok(RankedItems::default());
         }
         let now = Instant::now();
-        let (job, answer) = RankJob::new(version.clone(), head, context, candidates, limit, [now, deadline.at]);
+        let (job, answer) = RankJob::new(version, head, context, candidates, limit, [now, deadline.at]);
         let (size, first) = job.cost();
-        let ticket = scheduler
+        let submitted = scheduler
             .submit(job.clone(), size, first, deadline.at, now)
             .map_err(|full| RankError::Overloaded { reason: full.reason, retry_after: full.retry_after })?;
-        let mut asking = Asking { scheduler: &scheduler, job, ticket, answered: false };
+        let mut asking = Asking { scheduler: &scheduler, job, ticket: submitted.ticket(), answered: false };
+        if let Submitted::Quiet(ticket) = submitted {
+            // Until this thread has read what there is to read.
+            tokio::task::yield_now().await;
+            scheduler.help(ticket, size);
+        }
         let ranked = answer.await;
         asking.answered = true;
         let ranked = ranked.unwrap_or(Err(GivenUp::Panicked)).map_err(|why| match why {
@@ -271,13 +279,8 @@ impl Computation {
         metrics.stage(Stage::Queue, ranked.waited);
         metrics.stage(Stage::Compute, ranked.computed);
         metrics.rows.inc_by(asking.job.rows() as u64);
-        let start = Instant::now();
-        let catalogue = &version.parts().catalogue;
-        let count = ranked.best.len();
-        let mut items = RankedItems { ids: Ids::with_capacity(count, 8 * count), scores: Vec::with_capacity(count) };
-        ranked.best.iter().for_each(|scored| items.push(catalogue.id(scored.item), scored.score));
-        metrics.stage(Stage::Serialise, start.elapsed());
-        Ok(items)
+        metrics.stage(Stage::Serialise, ranked.named);
+        Ok(ranked.items)
     }
 }
 

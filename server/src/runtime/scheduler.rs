@@ -1,5 +1,9 @@
 //! Compute threads around a [`Queue`].
+//!
+//! To wake a thread costs as much as a small job. So a few small jobs wait [quietly](Submitted::Quiet): whoever submitted
+//! one computes it itself once it has nothing else to do, unless more came meanwhile and woke a thread, or one was awake.
 
+use std::cell::RefCell;
 use std::io;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +15,7 @@ use std::time::{Duration, Instant};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
-use super::queue::{Queue, Stage, Ticket};
+use super::queue::{Queue, Stage, Ticket, Work};
 use crate::compute::scratch::Scratch;
 use crate::compute::threads::{allowed_cores, pin_current_thread};
 
@@ -43,6 +47,31 @@ pub(super) struct Full {
     pub(super) retry_after: Duration,
 }
 
+/// A job that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Submitted {
+    /// For a compute thread, which takes it when its turn comes.
+    Queued(Ticket),
+    /// No thread was woken for it: [`Scheduler::help`] is to follow as soon as there is nothing better to do.
+    Quiet(Ticket),
+}
+
+impl Submitted {
+    pub(super) fn ticket(self) -> Ticket {
+        match self {
+            Self::Queued(ticket) | Self::Quiet(ticket) => ticket,
+        }
+    }
+}
+
+/// So many jobs that wait are worth waking a thread.
+const WORTH_WAKING: usize = 4;
+
+thread_local! {
+    /// Of a thread that helps.
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
 /// What is told of the queue and its threads.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Gauges {
@@ -58,6 +87,7 @@ pub(super) struct Scheduler<J: Job> {
     shared: Arc<Shared<J>>,
     threads: Vec<JoinHandle<()>>,
     max_rows: usize,
+    small: Duration,
 }
 
 struct Shared<J> {
@@ -97,15 +127,16 @@ impl Speed {
 }
 
 impl<J: Job> Scheduler<J> {
-    /// Starts the threads, each on a core of its own as far as there are cores.
+    /// Starts the threads, each on a core of its own as far as there are cores. Jobs that are expected to take less than
+    /// `small` may wait quietly.
     ///
     /// # Errors
     /// The system gives no thread.
-    pub(super) fn start(threads: NonZeroUsize, max_rows: usize, gauges: Gauges) -> io::Result<Self> {
+    pub(super) fn start(threads: NonZeroUsize, max_rows: usize, small: Duration, gauges: Gauges) -> io::Result<Self> {
         let state = State { queue: Queue::new(), idle: 0, stopping: false };
         let shared =
             Arc::new(Shared { state: Mutex::new(state), work: Condvar::new(), speed: Speed::default(), gauges });
-        let mut scheduler = Self { shared, threads: Vec::new(), max_rows };
+        let mut scheduler = Self { shared, threads: Vec::new(), max_rows, small };
         let cores = allowed_cores().unwrap_or_default();
         for number in 0..threads.get() {
             let shared = scheduler.shared.clone();
@@ -135,7 +166,7 @@ impl<J: Job> Scheduler<J> {
         first: Stage,
         deadline: Instant,
         now: Instant,
-    ) -> Result<Ticket, Full> {
+    ) -> Result<Submitted, Full> {
         let mut state = self.shared.lock();
         let (waiting, before) = (state.queue.rows(), state.queue.rows_before(size));
         if waiting > 0 {
@@ -154,8 +185,22 @@ impl<J: Job> Scheduler<J> {
         }
         let ticket = state.queue.ticket(size, deadline);
         state.queue.push(ticket, first, job);
+        let is_small = first.pieces == 1 && first.cost == size && self.shared.speed.time(size, 1) < self.small;
+        if is_small && state.idle > 0 && state.queue.len() < WORTH_WAKING {
+            self.shared.release(state, 0);
+            return Ok(Submitted::Quiet(ticket));
+        }
         self.shared.release(state, first.pieces);
-        Ok(ticket)
+        Ok(Submitted::Queued(ticket))
+    }
+
+    /// Computes a job of `size` rows that waits quietly on the thread that calls, unless another has begun it.
+    pub(super) fn help(&self, ticket: Ticket, size: usize) {
+        let mut state = self.shared.lock();
+        let Some(item) = state.queue.remove(ticket) else { return };
+        self.shared.release(state, 0);
+        let work = Work { item, ticket, piece: 0, cost: size };
+        SCRATCH.with_borrow_mut(|scratch| self.shared.step(work, scratch));
     }
 
     /// Takes a job back: what is not begun of it will not be.
@@ -221,31 +266,35 @@ impl<J: Job> Shared<J> {
             drop(state);
             expired.drain(..).for_each(|job| job.give_up(GivenUp::Expired));
             if let Some(work) = work {
-                let next = self.run(&work.item, work.piece, work.cost, &mut scratch);
-                match next {
-                    Ok(None) => {}
-                    Ok(Some(stage)) => {
-                        let mut state = self.lock();
-                        // Whoever gives up says so first and withdraws then: one of the two sees the other.
-                        if work.item.is_wanted() {
-                            state.queue.push(work.ticket, stage, work.item);
-                            self.release(state, stage.pieces - 1);
-                        } else {
-                            drop(state);
-                            work.item.give_up(GivenUp::Expired);
-                        }
-                    }
-                    Err(Panicked) => {
-                        // What a panic leaves in the memory is not known.
-                        scratch = Scratch::default();
-                        let mut state = self.lock();
-                        state.queue.remove(work.ticket);
-                        self.release(state, 0);
-                        work.item.give_up(GivenUp::Panicked);
-                    }
-                }
+                self.step(work, &mut scratch);
             }
             state = self.lock();
+        }
+    }
+
+    /// Computes a piece, and lets what follows it wait.
+    fn step(&self, work: Work<Arc<J>>, scratch: &mut Scratch) {
+        match self.run(&work.item, work.piece, work.cost, scratch) {
+            Ok(None) => {}
+            Ok(Some(stage)) => {
+                let mut state = self.lock();
+                // Whoever gives up says so first and withdraws then: one of the two sees the other.
+                if work.item.is_wanted() {
+                    state.queue.push(work.ticket, stage, work.item);
+                    self.release(state, stage.pieces);
+                } else {
+                    drop(state);
+                    work.item.give_up(GivenUp::Expired);
+                }
+            }
+            Err(Panicked) => {
+                // What a panic leaves in the memory is not known.
+                *scratch = Scratch::default();
+                let mut state = self.lock();
+                state.queue.remove(work.ticket);
+                self.release(state, 0);
+                work.item.give_up(GivenUp::Panicked);
+            }
         }
     }
 
@@ -323,7 +372,8 @@ mod tests {
     impl World {
         fn new(threads: usize) -> Self {
             let gauges = Gauges::default();
-            let scheduler = Scheduler::start(NonZeroUsize::new(threads).unwrap(), 1000, gauges.clone()).unwrap();
+            let threads = NonZeroUsize::new(threads).unwrap();
+            let scheduler = Scheduler::start(threads, 1000, Duration::ZERO, gauges.clone()).unwrap();
             let (sender, events) = channel();
             Self { scheduler, gauges, events, sender }
         }
@@ -333,13 +383,24 @@ mod tests {
             Arc::new(Fake { name, run, events, wanted: AtomicBool::new(true) })
         }
 
-        fn submit(&self, job: &Arc<Fake>, pieces: usize, cost: usize, timeout: Duration) -> Result<Ticket, Full> {
+        fn submit(&self, job: &Arc<Fake>, pieces: usize, cost: usize, timeout: Duration) -> Result<Submitted, Full> {
             let now = Instant::now();
             self.scheduler.submit(job.clone(), pieces * cost, Stage { pieces, cost, after: 0 }, now + timeout, now)
         }
 
-        fn plain(&self, name: &'static str, pieces: usize, cost: usize) -> Ticket {
+        fn plain(&self, name: &'static str, pieces: usize, cost: usize) -> Submitted {
             self.submit(&self.job(name, |_| None), pieces, cost, FAR).unwrap()
+        }
+
+        /// The same, where jobs of fewer than ten rows are small, and all threads wait for work.
+        fn with_small_jobs(threads: usize) -> Self {
+            let mut world = Self::new(threads);
+            world.scheduler.small = Duration::from_millis(10);
+            world.scheduler.shared.speed.learn(1, Duration::from_millis(1));
+            while world.scheduler.shared.lock().idle < threads {
+                std::thread::yield_now();
+            }
+            world
         }
 
         /// Keeps a thread busy until the sender that it returns is used or dropped.
@@ -425,13 +486,77 @@ mod tests {
         let release = world.block();
         let ticket = world.plain("gone", 2, 10);
         assert_eq!((world.gauges.depth.get(), world.gauges.rows.get()), (1, 20));
-        world.scheduler.withdraw(ticket);
+        world.scheduler.withdraw(ticket.ticket());
         assert_eq!((world.gauges.depth.get(), world.gauges.rows.get()), (0, 0));
         let unwanted = world.job("unwanted", |_| None);
         unwanted.wanted.store(false, Ordering::Relaxed);
         world.submit(&unwanted, 1, 1, FAR).unwrap();
         drop(release);
         assert_eq!(world.events(2), [Event::Ran("block", 0), Event::GaveUp("unwanted", GivenUp::Expired)]);
+        world.ends_at_rest();
+    }
+
+    #[test]
+    fn a_small_job_is_computed_by_whoever_submitted_it() {
+        let world = World::with_small_jobs(1);
+        let Submitted::Quiet(ticket) = world.plain("small", 1, 9) else { panic!("a thread was woken") };
+        assert_eq!((world.gauges.depth.get(), world.gauges.rows.get()), (1, 9));
+        assert_eq!(world.events.try_recv().ok(), None);
+        world.scheduler.help(ticket, 9);
+        // Here and now.
+        assert_eq!(world.events.try_recv().ok(), Some(Event::Ran("small", 0)));
+        world.scheduler.help(ticket, 9);
+        world.ends_at_rest();
+    }
+
+    #[test]
+    fn a_small_job_is_not_for_whoever_submitted_it_while_a_thread_is_awake() {
+        let world = World::with_small_jobs(1);
+        let release = world.block();
+        assert!(matches!(world.plain("small", 1, 9), Submitted::Queued(_)));
+        drop(release);
+        assert_eq!(world.events(2), [Event::Ran("block", 0), Event::Ran("small", 0)]);
+        world.ends_at_rest();
+    }
+
+    #[test]
+    fn many_small_jobs_or_a_large_one_wake_a_thread() {
+        let world = World::with_small_jobs(1);
+        for _ in 1..WORTH_WAKING {
+            assert!(matches!(world.plain("small", 1, 1), Submitted::Quiet(_)));
+        }
+        assert!(matches!(world.plain("last", 1, 1), Submitted::Queued(_)));
+        assert_eq!(world.events(WORTH_WAKING).last(), Some(&Event::Ran("last", 0)));
+        world.ends_at_rest();
+
+        let world = World::with_small_jobs(1);
+        assert!(matches!(world.plain("small", 1, 1), Submitted::Quiet(_)));
+        assert!(matches!(world.plain("pieces", 2, 1), Submitted::Queued(_)));
+        assert_eq!(world.events(3).len(), 3);
+        world.ends_at_rest();
+    }
+
+    #[test]
+    fn a_panic_while_helping_fails_its_own_job_alone() {
+        let world = World::with_small_jobs(1);
+        let panics = world.job("panics", |_| std::panic::resume_unwind(Box::new("on purpose")));
+        let Ok(Submitted::Quiet(ticket)) = world.submit(&panics, 1, 1, FAR) else { panic!("a thread was woken") };
+        world.scheduler.help(ticket, 1);
+        assert_eq!(world.events(1), [Event::GaveUp("panics", GivenUp::Panicked)]);
+        let Submitted::Quiet(ticket) = world.plain("next", 1, 1) else { panic!("a thread was woken") };
+        world.scheduler.help(ticket, 1);
+        assert_eq!(world.events(1), [Event::Ran("next", 0)]);
+        world.ends_at_rest();
+    }
+
+    #[test]
+    fn a_small_job_that_is_not_wanted_any_more_is_given_up() {
+        let world = World::with_small_jobs(1);
+        let job = world.job("unwanted", |_| None);
+        let Ok(Submitted::Quiet(ticket)) = world.submit(&job, 1, 1, FAR) else { panic!("a thread was woken") };
+        job.wanted.store(false, Ordering::Relaxed);
+        world.scheduler.help(ticket, 1);
+        assert_eq!(world.events(1), [Event::GaveUp("unwanted", GivenUp::Expired)]);
         world.ends_at_rest();
     }
 
