@@ -1,8 +1,8 @@
 //! The items that a version ranks, with their attributes.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type};
@@ -10,6 +10,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::columns::{required, strings};
 use crate::error::ModelError;
+use crate::item_ids::{ItemIds, TakenBy};
 use crate::schema::{Attribute, AttributeType};
 
 /// One attribute of all items, in item order.
@@ -25,37 +26,38 @@ pub enum AttributeColumn {
     Text(Vec<Option<String>>),
 }
 
-/// The items in a fixed order: an item's index here is its row in every matrix of the network.
+/// The items in a fixed order: an item's index here is its row in every matrix of the network. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Catalogue {
-    ids: Vec<String>,
-    index: HashMap<String, u32>,
-    attributes: Vec<(Attribute, AttributeColumn)>,
+    ids: Arc<ItemIds>,
+    attributes: Arc<Vec<(Attribute, AttributeColumn)>>,
 }
 
 impl Catalogue {
-    /// Builds a catalogue from its columns, each as long as `ids`.
+    /// Builds a catalogue from its columns, each as long as there are ids.
     ///
     /// # Errors
     /// An id that occurs twice, or no item at all.
-    pub fn new(ids: Vec<String>, attributes: Vec<(Attribute, AttributeColumn)>) -> Result<Self, ModelError> {
-        let mut index = HashMap::with_capacity(ids.len());
-        for (row, id) in ids.iter().enumerate() {
-            if let Some(first) = index.insert(id.clone(), row as u32) {
-                let problem = format!("item_id `{id}` is in row {first} already; item ids must be unique");
-                return Err(ModelError::Value { table: "items".into(), row, problem });
-            }
-        }
+    pub fn new(
+        ids: impl IntoIterator<Item = impl AsRef<str>>,
+        attributes: Vec<(Attribute, AttributeColumn)>,
+    ) -> Result<Self, ModelError> {
+        let mut all = ItemIds::default();
+        ids.into_iter().try_for_each(|id| push(&mut all, id.as_ref()))?;
+        Self::of(all, attributes)
+    }
+
+    fn of(ids: ItemIds, attributes: Vec<(Attribute, AttributeColumn)>) -> Result<Self, ModelError> {
         if ids.is_empty() {
             let problem = "the catalogue is empty; it needs one item at least".into();
             return Err(ModelError::Value { table: "items".into(), row: 0, problem });
         }
-        Ok(Self { ids, index, attributes })
+        Ok(Self { ids: Arc::new(ids), attributes: Arc::new(attributes) })
     }
 
     /// Reads `items.parquet`, a file or a folder of part files: `item_id` and the declared attributes.
     pub fn read(path: &Path, attributes: &[Attribute]) -> Result<Self, ModelError> {
-        let mut ids = Vec::new();
+        let mut ids = ItemIds::default();
         let mut columns: Vec<AttributeColumn> = attributes.iter().map(|a| AttributeColumn::empty(a.kind)).collect();
         for batch in batches(path)? {
             let batch = batch?;
@@ -65,13 +67,13 @@ impl Catalogue {
                     let problem = "item_id is null; every item needs an id".to_owned();
                     return Err(ModelError::Value { table: "items".into(), row, problem });
                 };
-                ids.push(id.to_owned());
+                push(&mut ids, id)?;
             }
             for (attribute, column) in attributes.iter().zip(&mut columns) {
                 column.append(&batch, &attribute.name)?;
             }
         }
-        Self::new(ids, attributes.iter().cloned().zip(columns).collect())
+        Self::of(ids, attributes.iter().cloned().zip(columns).collect())
     }
 
     /// How many items there are.
@@ -86,17 +88,17 @@ impl Catalogue {
 
     /// The item's id.
     pub fn id(&self, item: u32) -> &str {
-        &self.ids[item as usize]
+        self.ids.id(item)
     }
 
     /// All ids, in item order.
-    pub fn ids(&self) -> &[String] {
+    pub fn ids(&self) -> &Arc<ItemIds> {
         &self.ids
     }
 
     /// The item of that id.
     pub fn find(&self, id: &str) -> Option<u32> {
-        self.index.get(id).copied()
+        self.ids.find(id)
     }
 
     /// The attribute columns, in declaration order.
@@ -130,6 +132,13 @@ impl Catalogue {
             _ => None,
         })
     }
+}
+
+fn push(ids: &mut ItemIds, id: &str) -> Result<(), ModelError> {
+    ids.push(id).map_err(|TakenBy(first)| {
+        let problem = format!("item_id `{id}` is in row {first} already; item ids must be unique");
+        ModelError::Value { table: "items".into(), row: ids.len(), problem }
+    })
 }
 
 impl AttributeColumn {

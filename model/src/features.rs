@@ -4,9 +4,11 @@
 //! category that training did not see falls into a bucket of its own.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::catalogue::Catalogue;
 use crate::context::{Context, Value};
+use crate::item_ids::ItemIds;
 use crate::schema::{Element, ElementType, Encoding, Entity, Schema};
 use crate::text;
 
@@ -73,17 +75,27 @@ pub struct Encoder {
 }
 
 enum Lookup {
-    Items(HashMap<String, u32>),
+    Items(Arc<ItemIds>),
     Vocabulary(HashMap<String, u32>),
     Standardised { mean: f64, deviation: f64 },
     Text,
+}
+
+impl Lookup {
+    /// The value's row; the one after the last for a value that is not known.
+    fn row(&self, value: &str) -> u32 {
+        match self {
+            Self::Items(known) => known.find(value).unwrap_or(known.len() as u32),
+            Self::Vocabulary(known) => known.get(value).copied().unwrap_or(known.len() as u32),
+            Self::Standardised { .. } | Self::Text => 0,
+        }
+    }
 }
 
 impl Encoder {
     /// An encoder for that contract. An element without a learned encoding has an empty vocabulary, so that all its
     /// values are unknown ones.
     pub fn new(schema: &Schema, catalogue: &Catalogue) -> Self {
-        let items: HashMap<String, u32> = catalogue.ids().iter().cloned().zip(0..).collect();
         let elements: Vec<(Element, Lookup)> = schema
             .context
             .iter()
@@ -91,7 +103,7 @@ impl Encoder {
                 let lookup = match (element.kind, element.of) {
                     (ElementType::Text, _) => Lookup::Text,
                     (ElementType::Id, Entity::Item) | (ElementType::IdList, Entity::Item) => {
-                        Lookup::Items(items.clone())
+                        Lookup::Items(catalogue.ids().clone())
                     }
                     _ => match schema.context_encodings.get(&element.name) {
                         Some(Encoding::Standardised { mean, deviation }) => {
@@ -135,15 +147,12 @@ impl Encoder {
                 grams if grams.is_empty() => Encoded::Masked,
                 grams => Encoded::Text(grams),
             },
-            (Value::Text(id), Lookup::Items(known) | Lookup::Vocabulary(known)) => {
-                Encoded::Index(known.get(id).copied().unwrap_or(known.len() as u32))
-            }
-            (Value::List(ids), Lookup::Items(known) | Lookup::Vocabulary(known)) => {
+            (Value::Text(id), Lookup::Items(_) | Lookup::Vocabulary(_)) => Encoded::Index(lookup.row(id)),
+            (Value::List(ids), Lookup::Items(_) | Lookup::Vocabulary(_)) => {
                 let from = ids.len().saturating_sub(element.max_length.unwrap_or(usize::MAX));
-                let unknown = known.len() as u32;
                 match &ids[from..] {
                     [] => Encoded::Masked,
-                    last => Encoded::Items(last.iter().map(|id| known.get(id).copied().unwrap_or(unknown)).collect()),
+                    last => Encoded::Items(last.iter().map(|id| lookup.row(id)).collect()),
                 }
             }
             (Value::Text(_) | Value::List(_), _) => Encoded::Masked,

@@ -6,6 +6,7 @@ pub mod columns;
 pub mod context;
 pub mod error;
 pub mod features;
+pub mod item_ids;
 pub mod network;
 pub mod profiles;
 pub mod schema;

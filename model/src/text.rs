@@ -20,19 +20,30 @@ pub fn words(text: &str) -> impl Iterator<Item = String> {
 
 /// The buckets of a text with how often each occurs, by rising bucket; empty for a text without letters or digits.
 pub fn ngrams(text: &str, buckets: usize) -> Vec<(u32, f32)> {
+    ngrams_of(text.chars(), buckets)
+}
+
+/// The same of a text that comes character by character.
+pub fn ngrams_of(text: impl Iterator<Item = char>, buckets: usize) -> Vec<(u32, f32)> {
     let mut found: Vec<u32> = Vec::new();
-    let mut push = |kind: u8, gram: &[char]| found.push((hash(kind, gram) % buckets as u64) as u32);
-    for word in words(text) {
-        let chars: Vec<char> = std::iter::once('<').chain(word.chars()).chain(std::iter::once('>')).collect();
-        push(0, &chars);
-        for pair in chars.windows(2) {
-            push(2, pair);
+    let mut word = vec!['<'];
+    let mut end = |word: &mut Vec<char>| {
+        if word.len() > 1 {
+            word.push('>');
+            let mut push = |kind: u8, gram: &[char]| found.push((hash(kind, gram) % buckets as u64) as u32);
+            push(0, word);
+            word.windows(2).for_each(|pair| push(2, pair));
+            for triple in word.windows(3) {
+                push(3, triple);
+                push(1, &[triple[0], triple[2]]);
+            }
+            word.truncate(1);
         }
-        for triple in chars.windows(3) {
-            push(3, triple);
-            push(1, &[triple[0], triple[2]]);
-        }
+    };
+    for c in text.take(MAX_CHARACTERS).flat_map(char::to_lowercase) {
+        if c.is_alphanumeric() { word.push(c) } else { end(&mut word) }
     }
+    end(&mut word);
     found.sort_unstable();
     let mut counts: Vec<(u32, f32)> = Vec::with_capacity(found.len());
     for bucket in found {

@@ -45,7 +45,7 @@ fn schema() -> Schema {
 }
 
 fn encoder() -> Encoder {
-    let catalogue = Catalogue::new(ITEMS.iter().map(|i| (*i).to_owned()).collect(), vec![]).unwrap();
+    let catalogue = Catalogue::new(ITEMS, vec![]).unwrap();
     Encoder::new(&schema(), &catalogue)
 }
 

@@ -15,16 +15,17 @@
 //! retrieval over the whole catalogue is one matrix product.
 
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 use candle_core::{D, DType, Device, Tensor};
 
 use super::bag::Bag;
-use super::parameters::{ITEM_BIAS, LINEAR_CONTEXT, LINEAR_ITEM, LOG_POPULARITY, Tensors, known};
-use crate::catalogue::{AttributeColumn, Catalogue};
+use super::item_inputs::ItemInputs;
+use super::parameters::{ITEM_BIAS, LINEAR_CONTEXT, LINEAR_ITEM, LOG_POPULARITY, Tensors};
+use crate::catalogue::Catalogue;
 use crate::error::ModelError;
 use crate::features::{Encoded, EncodedContext};
-use crate::schema::{ElementType, Encoding, Entity, Schema};
-use crate::text;
+use crate::schema::{ElementType, Entity, Schema};
 
 type Result<T> = std::result::Result<T, ModelError>;
 
@@ -34,17 +35,10 @@ const EPSILON: f64 = 1e-6;
 /// The network over one catalogue.
 pub struct Network {
     schema: Schema,
+    catalogue: Catalogue,
     tensors: Tensors,
-    items: ItemInputs,
-}
-
-/// What the item tower reads, by item.
-struct ItemInputs {
-    text: Vec<Vec<(u32, f32)>>,
-    /// By attribute: rows of the attribute's table.
-    categories: Vec<(String, Vec<Vec<u32>>)>,
-    /// By attribute: the standardised value, 0 where absent.
-    numbers: Vec<(String, Vec<f32>)>,
+    /// Made when it is first asked for: a server never does.
+    inputs: OnceLock<ItemInputs>,
 }
 
 /// The item half, for all items or some of them.
@@ -81,7 +75,12 @@ impl Network {
     /// A tensor that is missing or of another shape.
     pub fn new(schema: &Schema, catalogue: &Catalogue, tensors: Tensors) -> Result<Self> {
         super::parameters::check(&tensors, schema, catalogue)?;
-        Ok(Self { schema: schema.clone(), tensors, items: ItemInputs::new(schema, catalogue) })
+        Ok(Self { schema: schema.clone(), catalogue: catalogue.clone(), tensors, inputs: OnceLock::new() })
+    }
+
+    /// The items.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
     }
 
     /// The contract.
@@ -99,6 +98,10 @@ impl Network {
         &self.tensors[name]
     }
 
+    fn inputs(&self) -> &ItemInputs {
+        self.inputs.get_or_init(|| ItemInputs::new(&self.schema, &self.catalogue))
+    }
+
     fn device(&self) -> &Device {
         self.tensor("block.gain").device()
     }
@@ -109,11 +112,12 @@ impl Network {
         let rows = match subset {
             Some(rows) => rows,
             None => {
-                all = (0..self.items.text.len() as u32).collect();
+                all = (0..self.catalogue.len() as u32).collect();
                 &all
             }
         };
-        let text = self.text(rows.iter().map(|&r| self.items.text[r as usize].as_slice()))?;
+        let inputs = self.inputs();
+        let text = self.text(rows.iter().map(|&r| inputs.text[r as usize].as_slice()))?;
         let of = |table: &str| -> Result<Tensor> {
             let table = self.tensor(table);
             if subset.is_none() {
@@ -123,13 +127,13 @@ impl Network {
         };
         let mut vectors = of("item.table")?;
         let mut bias = (self.popularity_bias(&of(LOG_POPULARITY)?)? + of(ITEM_BIAS)?)?;
-        for (attribute, categories) in &self.items.categories {
+        for (attribute, categories) in &inputs.categories {
             let lists = || rows.iter().map(|&r| categories[r as usize].iter().copied());
             let (bag, weights) = mean_bag(lists(), 0.5, self.device())?;
             vectors = (vectors + bag.sum(self.tensor(&format!("item.{attribute}.table")), &weights)?)?;
             bias = (bias + bag.plain_sum(self.tensor(&format!("head.prior.{attribute}")))?)?;
         }
-        for (attribute, numbers) in &self.items.numbers {
+        for (attribute, numbers) in &inputs.numbers {
             let column: Vec<f32> = rows.iter().map(|&r| numbers[r as usize]).collect();
             let column = Tensor::from_vec(column, (rows.len(), 1), self.device())?;
             vectors = (vectors + column.matmul(self.tensor(&format!("item.{attribute}.weight")))?)?;
@@ -240,7 +244,7 @@ impl Network {
 
     /// The item tower's vector of each row's item, `[b, width]`; zero where the row names none or an unknown one.
     fn tower_sum(&self, rows: impl Iterator<Item = Option<u32>>) -> Result<Tensor> {
-        let unknown = self.items.text.len() as u32;
+        let unknown = self.catalogue.len() as u32;
         let rows: Vec<Option<u32>> = rows.map(|r| r.filter(|i| *i != unknown)).collect();
         let distinct: Vec<u32> = BTreeSet::from_iter(rows.iter().copied().flatten()).into_iter().collect();
         if distinct.is_empty() {
@@ -379,48 +383,4 @@ fn mean_bag<L: ExactSizeIterator<Item = u32>>(
     let lists: Vec<Vec<u32>> = lists.map(|l| l.collect()).collect();
     let weights: Vec<f32> = lists.iter().flat_map(|l| l.iter().map(|_| 1.0 / (l.len() as f32).powf(power))).collect();
     Ok((Bag::new(lists.iter().map(|l| l.iter().copied())), Tensor::new(weights, device)?))
-}
-
-impl ItemInputs {
-    fn new(schema: &Schema, catalogue: &Catalogue) -> Self {
-        let mut texts = vec![String::new(); catalogue.len()];
-        let (mut categories, mut numbers) = (Vec::new(), Vec::new());
-        for (attribute, column) in catalogue.attributes() {
-            let encoding = schema.attribute_encodings.get(&attribute.name);
-            let vocabulary: std::collections::HashMap<&str, u32> = match encoding {
-                Some(Encoding::Vocabulary { values }) => values.iter().map(String::as_str).zip(0..).collect(),
-                _ => Default::default(),
-            };
-            let row = |c: &String| vocabulary.get(c.as_str()).copied().unwrap_or(known(encoding) as u32);
-            match column {
-                AttributeColumn::Text(values) => {
-                    for (all, text) in texts.iter_mut().zip(values) {
-                        if let Some(text) = text {
-                            all.push(' ');
-                            all.push_str(text);
-                        }
-                    }
-                }
-                AttributeColumn::Category(values) => {
-                    let rows = values.iter().map(|v| v.iter().map(row).collect()).collect();
-                    categories.push((attribute.name.clone(), rows));
-                }
-                AttributeColumn::CategoryList(values) => {
-                    let rows = values.iter().map(|v| v.iter().map(row).collect()).collect();
-                    categories.push((attribute.name.clone(), rows));
-                }
-                AttributeColumn::Number(values) => {
-                    let (mean, deviation) = match encoding {
-                        Some(Encoding::Standardised { mean, deviation }) => (*mean, *deviation),
-                        _ => (0.0, 1.0),
-                    };
-                    let standard = |x: f64| (((x - mean) / deviation) as f32).clamp(-3.0, 3.0);
-                    let column = values.iter().map(|v| v.map(standard).unwrap_or(0.0)).collect();
-                    numbers.push((attribute.name.clone(), column));
-                }
-            }
-        }
-        let text = texts.iter().map(|t| text::ngrams(t, schema.network.text_buckets)).collect();
-        Self { text, categories, numbers }
-    }
 }

@@ -3,8 +3,12 @@
 pub mod bag;
 mod config;
 mod forward;
+mod item_inputs;
 mod parameters;
 
 pub use config::{LinearConfig, NetworkConfig, RankerConfig};
 pub use forward::{ContextSide, DropoutMask, ItemSide, Network};
-pub use parameters::{Axis, LINEAR_CONTEXT, LINEAR_ITEM, LOG_POPULARITY, Parameter, Start, Tensors, parameters};
+pub use item_inputs::{Categories, ItemReader, Numbers};
+pub use parameters::{
+    Axis, ITEM_BIAS, LINEAR_CONTEXT, LINEAR_ITEM, LOG_POPULARITY, Parameter, Start, Tensors, parameters,
+};

@@ -9,7 +9,7 @@ use crate::error::ModelError;
 use crate::schema::{AttributeType, ElementType, Encoding, Entity, Schema};
 
 /// `[items, heads]`: what makes an item right for a task whatever the context.
-pub(super) const ITEM_BIAS: &str = "head.item_bias";
+pub const ITEM_BIAS: &str = "head.item_bias";
 
 /// How a tensor starts.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,7 +46,7 @@ impl Axis {
             Some(Encoding::Vocabulary { values }) => values.iter().map(String::as_str).chain([UNKNOWN]).collect(),
             _ => vec![UNKNOWN],
         };
-        let items = || catalogue.ids().iter().map(String::as_str);
+        let items = || catalogue.ids().iter();
         match self {
             Self::Plain => None,
             Self::Items => Some(items().collect()),

@@ -1,6 +1,7 @@
 //! The networks of the comparison on our kernels.
 
 use std::hint::black_box;
+use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use unimodel_model::error::ModelError;
@@ -117,7 +118,12 @@ impl Version {
         // One with all elements, as far as there is one.
         let contexts = (0..200).filter_map(|_| encoder.encode(&context(ITEMS, &mut numbers)).ok());
         let context = contexts.max_by_key(|c| c.iter().filter(|e| **e != Encoded::Masked).count()).unwrap_or_default();
-        Ok(Self { engine: Engine::new(kernels, &network)?, items: network.items(None)?, network, context })
+        Ok(Self {
+            engine: Engine::new(kernels, &network, NonZeroUsize::MIN)?,
+            items: network.items(None)?,
+            network,
+            context,
+        })
     }
 
     /// What one thread answers a request with, from the encoded context to the best ten of all items or the first few.

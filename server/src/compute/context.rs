@@ -8,11 +8,12 @@ use unimodel_model::features::{Encoded, EncodedContext};
 use unimodel_model::network::{LINEAR_CONTEXT, Network};
 use unimodel_model::schema::{ElementType, Entity};
 
-use super::engine::floats;
 use super::items::ItemMatrix;
 use super::kernels::{Activation, Kernels, Rows};
 use super::mlp::{Dense, DenseWeights};
 use super::packed::Packed;
+use super::tensor::{floats, values};
+use super::text::TextTable;
 
 /// Guards square roots and divisions by a norm, as in the network.
 const EPSILON: f32 = 1e-6;
@@ -22,7 +23,6 @@ const EPSILON: f32 = 1e-6;
 pub(super) struct ContextEncoder {
     kernels: Kernels,
     width: usize,
-    text_width: usize,
     elements: Vec<Element>,
     /// One row per head.
     tasks: ItemMatrix,
@@ -42,13 +42,6 @@ pub(super) struct ContextVectors {
     pub(super) linear: Vec<f32>,
     /// Unit vector of the query text, `[text_width]`; `None` for a context without.
     pub(super) text: Option<Vec<f32>>,
-}
-
-/// The n-grams' vectors.
-#[derive(Clone, Debug)]
-struct TextTable {
-    rows: ItemMatrix,
-    idf: Vec<f32>,
 }
 
 /// What one element of the schema adds. The network never sees some, which the encoder always masks.
@@ -83,7 +76,7 @@ impl ContextEncoder {
         let config = &schema.network;
         let width = config.width;
         let tensor = |name: &str| floats(network.tensor(name));
-        let matrix = |name: &str, width| Ok::<_, ModelError>(ItemMatrix::new(&tensor(name)?, width));
+        let matrix = |name: &str, width| Ok::<_, ModelError>(ItemMatrix::new(&*values(network.tensor(name))?, width));
         let element = |element: &unimodel_model::schema::Element| {
             let name = |part: &str| format!("context.{}.{part}", element.name);
             let packed =
@@ -126,7 +119,6 @@ impl ContextEncoder {
         Ok(Self {
             kernels,
             width,
-            text_width: config.text_width,
             elements: schema.context.iter().map(element).collect::<Result<_, _>>()?,
             tasks: matrix("context.task", width)?,
             gain: tensor("block.gain")?,
@@ -134,12 +126,14 @@ impl ContextEncoder {
                 dense("block.in", "block.in_bias", width, config.hidden)?,
                 dense("block.out", "block.out_bias", config.hidden, width)?,
             ),
-            text: TextTable {
-                rows: matrix("text.table", config.text_width)?,
-                idf: tensor("text.log_idf")?.into_iter().map(f32::exp).collect(),
-            },
+            text: TextTable::new(kernels, network)?,
             linear: config.linear.as_ref().map(|linear| matrix(LINEAR_CONTEXT, linear.width)).transpose()?,
         })
+    }
+
+    /// What turns texts into vectors.
+    pub(super) fn text(&self) -> &TextTable {
+        &self.text
     }
 
     /// The vectors of a context under a head. `items` are the items' vectors of the shared tower, in the first columns.
@@ -180,7 +174,8 @@ impl ContextEncoder {
                     }
                 }
                 (Element::Text { project }, Encoded::Text(grams)) => {
-                    let text = self.text(grams);
+                    let mut text = vec![0.0; self.text.width()];
+                    self.text.add_unit_vector(grams, &mut text);
                     sum = self.add_product(&text, project, &sum);
                     match &mut query {
                         Some(query) => add(query, &text),
@@ -231,17 +226,6 @@ impl ContextEncoder {
             sum.iter_mut().for_each(|x| *x *= scale);
         }
         sums
-    }
-
-    /// The unit vector of a text.
-    fn text(&self, grams: &[(u32, f32)]) -> Vec<f32> {
-        let (buckets, weights): (Vec<u32>, Vec<f32>) =
-            grams.iter().map(|&(bucket, count)| (bucket, count * self.text.idf[bucket as usize])).unzip();
-        let mut sum = vec![0.0; self.text_width];
-        self.kernels.add_weighted_sum(self.text.rows.some(&buckets, self.text_width), &weights, &mut sum);
-        let scale = 1.0 / (sum.iter().map(|x| x * x).sum::<f32>() + EPSILON).sqrt();
-        sum.iter_mut().for_each(|x| *x *= scale);
-        sum
     }
 }
 

@@ -6,6 +6,7 @@
 //! [`Engine::rank`] does all on one thread. A scheduler that shares a request among threads calls the steps: they take
 //! any part of the candidates, and [`Top::merge`] puts the parts together.
 
+use std::num::NonZeroUsize;
 use std::ops::Range;
 
 use candle_core::Device;
@@ -21,13 +22,12 @@ use super::kernels::Kernels;
 use super::mlp::{DenseWeights, MlpWeights};
 use super::pair::{Cancelled, Pair, PairContext, PairWeights};
 use super::scratch::Scratch;
+use super::tensor::floats;
 use super::top::{Scored, Top, sort};
+use super::tower::{ItemHalf, item_half};
 
 /// Items whose dot products are computed between two questions whether to go on.
 const RETRIEVE_CHUNK: usize = 1024;
-
-/// Items whose half is computed at a time while a version is loaded: bounds the memory for what lies between.
-const LOAD_CHUNK: usize = 4096;
 
 /// One version, ready to score. It keeps nothing of the network that it is made from.
 #[derive(Debug)]
@@ -78,34 +78,19 @@ pub enum Candidates<'a> {
 }
 
 impl Engine {
-    /// Packs a network for the kernels and computes the item half of all items.
+    /// Packs a network for the kernels and computes the item half of all items, on so many threads.
     ///
     /// # Errors
     /// A tensor that cannot be read.
-    pub fn new(kernels: Kernels, network: &Network) -> Result<Self, ModelError> {
-        let schema = network.schema();
-        let config = &schema.network;
-        let count = network.tensor("item.table").dim(0)?;
-        let linear = config.linear.as_ref().map_or(0, |linear| linear.width);
-        let mut items = ItemMatrix::zeros(count, config.width + linear + config.text_width);
-        let mut heads = Head::all(network, count)?;
-        let all: Vec<u32> = (0..count as u32).collect();
-        for part in all.chunks(LOAD_CHUNK) {
-            let side = network.items(Some(part))?;
-            let rows = floats(&network.item_matrix(&side)?)?;
-            for (item, row) in part.iter().zip(rows.chunks_exact(items.width())) {
-                items.row_mut(*item).copy_from_slice(row);
-            }
-            for row in floats(&side.bias)?.chunks_exact(heads.len().max(1)) {
-                heads.iter_mut().zip(row).for_each(|(head, bias)| head.bias.push(*bias));
-            }
-        }
+    pub fn new(kernels: Kernels, network: &Network, threads: NonZeroUsize) -> Result<Self, ModelError> {
+        let contexts = ContextEncoder::new(kernels, network)?;
+        let ItemHalf { vectors: items, biases } = item_half(kernels, network, contexts.text(), threads)?;
         Ok(Self {
             kernels,
-            contexts: ContextEncoder::new(kernels, network)?,
+            contexts,
             ranker: Ranker::new(kernels, network, &items)?,
             items,
-            heads,
+            heads: Head::all(network, &biases)?,
             device: None,
         })
     }
@@ -272,22 +257,23 @@ impl Engine {
 }
 
 impl Head {
-    /// All, still without biases of the `items`.
-    fn all(network: &Network, items: usize) -> Result<Vec<Self>, ModelError> {
+    /// All, with what each adds to each item's score, `[items, heads]`.
+    fn all(network: &Network, biases: &[f32]) -> Result<Vec<Self>, ModelError> {
         let scales = |name| Ok::<_, ModelError>(floats(network.tensor(name))?.into_iter().map(f32::exp));
         let shared = scales("head.log_scale")?;
         let text = scales("head.log_text")?;
+        let heads = network.schema().heads.len();
         let linear: Vec<f32> = match network.schema().network.linear {
             Some(_) => scales("head.log_linear")?.collect(),
-            None => vec![0.0; network.schema().heads.len()],
+            None => vec![0.0; heads],
         };
-        let all = shared.zip(linear).zip(text);
+        let all = shared.zip(linear).zip(text).enumerate();
         Ok(all
-            .map(|((scale, linear_scale), text_scale)| Self {
+            .map(|(head, ((scale, linear_scale), text_scale))| Self {
                 scale,
                 linear_scale,
                 text_scale,
-                bias: Vec::with_capacity(items),
+                bias: biases.iter().skip(head).step_by(heads).copied().collect(),
             })
             .collect())
     }
@@ -323,9 +309,4 @@ impl Ranker {
             candidates: config.candidates,
         }))
     }
-}
-
-/// A tensor's values in row-major order.
-pub(super) fn floats(tensor: &candle_core::Tensor) -> Result<Vec<f32>, ModelError> {
-    Ok(tensor.flatten_all()?.to_vec1()?)
 }

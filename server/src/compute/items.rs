@@ -58,6 +58,16 @@ impl ItemMatrix {
         &mut self.data[item as usize * self.stride..][..self.width]
     }
 
+    /// From the start of a row to that of the next.
+    pub(super) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// All rows, a stride apart, to fill.
+    pub(super) fn data_mut(&mut self) -> &mut [f32] {
+        &mut self.data
+    }
+
     /// The first `width` columns of all rows.
     ///
     /// # Panics

@@ -10,5 +10,8 @@ pub mod mlp;
 pub mod packed;
 pub mod pair;
 pub mod scratch;
+mod tensor;
+mod text;
 pub mod threads;
 pub mod top;
+mod tower;

@@ -44,7 +44,7 @@ pub fn lower_priority_of_current_thread() -> io::Result<()> {
     // On Linux a nice value is a thread's, and process 0 means the calling thread (setpriority(2), "C library/kernel
     // differences").
     #[cfg(target_os = "linux")]
-    rustix::process::setpriority_process(None, 10)?;
+    rustix::process::setpriority_process(None, 19)?;
     Ok(())
 }
 
@@ -93,7 +93,7 @@ mod tests {
             lower_priority_of_current_thread().unwrap();
             nice()
         });
-        assert_eq!(lowered.join().unwrap(), 10);
+        assert_eq!(lowered.join().unwrap(), 19);
         assert_eq!(nice(), before);
     }
 }

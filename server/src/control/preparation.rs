@@ -1,6 +1,7 @@
 //! Preparing a version, on a thread of its own.
 
 use std::any::Any;
+use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError};
 use std::{io, thread};
@@ -87,7 +88,12 @@ fn prepare(control: &Control, ticket: &Ticket, schema: Option<Digest>) -> Result
     let local = fetch(control, ticket, schema)?;
     let heads = control.heads();
     step(control, ticket, Step::Loading)?;
-    let loaded = LoadedVersion::open(&local, control.kernels, &control.device)?;
+    // As long as nothing is served there is nobody to leave cores for.
+    let threads = match control.runtime.active() {
+        Some(_) => NonZeroUsize::MIN,
+        None => thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+    };
+    let loaded = LoadedVersion::open(&local, control.kernels, &control.device, threads)?;
     let (served, missing): (Vec<String>, Vec<String>) = heads.into_iter().partition(|head| loaded.head(head).is_ok());
     match missing.first() {
         // Nothing that this server is asked for could be answered.

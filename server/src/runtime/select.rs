@@ -170,7 +170,7 @@ mod tests {
                     AttributeColumn::Number(items.iter().map(|i| i.3).collect()),
                 ),
             ];
-            Catalogue::new((0..items.len()).map(|i| i.to_string()).collect(), columns).unwrap()
+            Catalogue::new((0..items.len()).map(|i| i.to_string()), columns).unwrap()
         })
     }
 
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn a_selector_that_does_not_fit_is_refused() {
         let title = Attribute { name: "title".into(), kind: AttributeType::Text };
-        let catalogue = Catalogue::new(vec!["1".into()], vec![(title, AttributeColumn::Text(vec![None]))]).unwrap();
+        let catalogue = Catalogue::new(["1"], vec![(title, AttributeColumn::Text(vec![None]))]).unwrap();
         let index = AttributeIndex::new(&catalogue);
         let select =
             |name: &str, value| index.select(&Context::from([(name.to_owned(), value)]), &catalogue).unwrap_err();

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -99,13 +100,18 @@ pub(super) struct Parts {
 
 impl LoadedVersion {
     /// Reads a version, packs it for the kernels, or for a device other than the processor, and lets the network as it was
-    /// stored go. Blocks and computes: call it on a thread of low priority.
+    /// stored go. Blocks and computes on so many threads: call it on one of low priority.
     ///
     /// # Errors
     /// Files that make no model, a profile that does not fit the schema, or a device whose memory is full.
-    pub fn open(version: &LocalVersion, kernels: Kernels, device: &Device) -> Result<Self, LoadError> {
+    pub fn open(
+        version: &LocalVersion,
+        kernels: Kernels,
+        device: &Device,
+        threads: NonZeroUsize,
+    ) -> Result<Self, LoadError> {
         let Model { schema, catalogue, profiles, encoder, network } = Model::open(version.dir(), &Device::Cpu)?;
-        let mut engine = Engine::new(kernels, &network)?;
+        let mut engine = Engine::new(kernels, &network, threads)?;
         drop(network);
         if !device.is_cpu() {
             engine = engine.with_items_on(device)?;

@@ -4,6 +4,8 @@
 
 mod world;
 
+use std::num::NonZeroUsize;
+
 use proptest::prelude::*;
 use unimodel_model::Device;
 use unimodel_model::bundle::Oracle;
@@ -75,6 +77,9 @@ impl World {
     }
 }
 
+/// More than one, so that their shares of the items are put together rightly.
+const THREADS: NonZeroUsize = NonZeroUsize::new(3).unwrap();
+
 /// Those of every instruction set that this machine has.
 fn kernels() -> impl Iterator<Item = Kernels> {
     Isa::ALL.into_iter().filter_map(Kernels::of)
@@ -83,8 +88,8 @@ fn kernels() -> impl Iterator<Item = Kernels> {
 /// One with each kind of kernels, and one whose items are on a device: a GPU, or what candle does the same on without one.
 fn engines(network: &Network) -> impl Iterator<Item = Engine> {
     let device = device::cuda().unwrap_or(Device::Cpu);
-    let on_device = Engine::new(Kernels::detect(), network).unwrap().with_items_on(&device).unwrap();
-    kernels().map(|kernels| Engine::new(kernels, network).unwrap()).chain([on_device])
+    let on_device = Engine::new(Kernels::detect(), network, THREADS).unwrap().with_items_on(&device).unwrap();
+    kernels().map(|kernels| Engine::new(kernels, network, THREADS).unwrap()).chain([on_device])
 }
 
 fn rankers() -> impl Strategy<Value = Option<RankerConfig>> {
@@ -137,7 +142,7 @@ proptest! {
         let count = world.candidates.len();
         let at = |n: usize| (cut * n as f64) as usize;
         for kernels in kernels() {
-            let engine = Engine::new(kernels, &world.network).unwrap();
+            let engine = Engine::new(kernels, &world.network, THREADS).unwrap();
             let context = engine.context(world.head, &world.context);
             let mut scratch = Scratch::default();
             let whole = engine.rank(&context, candidates, limit, &mut scratch, &mut || true).unwrap();
@@ -161,7 +166,7 @@ proptest! {
     #[test]
     fn a_cancelled_request_stops_at_the_next_chunk(seed: u64, ranker in rankers(), after in 0usize..6) {
         let world = World::new(seed, ranker);
-        let engine = Engine::new(Kernels::detect(), &world.network).unwrap();
+        let engine = Engine::new(Kernels::detect(), &world.network, THREADS).unwrap();
         let context = engine.context(world.head, &world.context);
         let rank = |scratch: &mut Scratch, go_on: &mut dyn FnMut() -> bool| {
             engine.rank(&context, Candidates::All, 10, scratch, go_on)

@@ -87,7 +87,7 @@ pub(crate) fn catalogue(schema: &Schema, items: usize, numbers: &mut Numbers) ->
         AttributeColumn::CategoryList((0..items).map(|i| vec![numbers.of(&CATEGORIES).to_owned(); i % 3]).collect()),
         AttributeColumn::Number((0..items).map(|i| (i % 4 > 0).then_some(1950.0 + i as f64)).collect()),
     ];
-    let ids = (0..items).map(|i| format!("i{i}")).collect();
+    let ids = (0..items).map(|i| format!("i{i}"));
     Catalogue::new(ids, schema.attributes.iter().cloned().zip(columns).collect()).expect("the ids are unique")
 }
 

@@ -104,7 +104,7 @@ impl Fixture {
     }
 
     pub(crate) fn load(&self) -> Arc<LoadedVersion> {
-        Arc::new(LoadedVersion::open(&self.local(), Kernels::detect(), &Device::Cpu).unwrap())
+        Arc::new(LoadedVersion::open(&self.local(), Kernels::detect(), &Device::Cpu, NonZeroUsize::MIN).unwrap())
     }
 
     /// Signs the directory again after a change.
@@ -176,7 +176,7 @@ fn write_table(path: &Path, columns: Vec<(&str, ArrayRef)>) {
 }
 
 fn write_items(path: &Path, catalogue: &Catalogue) {
-    let ids = StringArray::from(catalogue.ids().to_vec());
+    let ids = StringArray::from_iter_values(catalogue.ids().iter());
     let mut columns: Vec<(&str, ArrayRef)> = vec![("item_id", Arc::new(ids))];
     for (attribute, column) in catalogue.attributes() {
         let column: ArrayRef = match column {

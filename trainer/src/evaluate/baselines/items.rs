@@ -135,7 +135,7 @@ impl History {
             let elements = elements.iter().filter(move |e| e.of == Entity::Item && e.kind == kind);
             elements.map(|e| e.name.clone()).collect()
         };
-        let items = catalogue.ids().iter().zip(0..).map(|(id, item)| (id.clone(), item)).collect();
+        let items = catalogue.ids().iter().zip(0..).map(|(id, item)| (id.to_owned(), item)).collect();
         Self { items, lists: of_kind(ElementType::IdList), single: of_kind(ElementType::Id), liked }
     }
 
