@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod apply;
 pub mod certificates;
+pub mod child;
 pub mod children;
 pub mod compare;
 pub mod failure;
@@ -21,8 +22,10 @@ pub mod pods;
 pub mod polls;
 pub mod queue;
 pub mod reconcile;
+pub mod rendered;
 pub mod routes;
 pub mod secret;
+pub mod text;
 pub mod watch;
 pub mod wire;
 pub mod writer;
