@@ -265,8 +265,8 @@ impl Work<'_> {
             crate::plan::plan(&snapshot).status
         };
         self.ask(&status, &snapshot.replicas);
-        let waiting = self.reconciler.queue.waiting();
-        let pause = self.local.state().pace.wait(&snapshot.previous, &status, waiting, Instant::now());
+        let busy = self.reconciler.queue.is_busy();
+        let pause = self.local.state().pace.wait(&snapshot.previous, &status, busy, Instant::now());
         match pause {
             Some(pause) => wake = Some(wake.map_or(pause, |wake| wake.min(pause))),
             None => self.reconciler.tell(self.object, &snapshot.previous, status).await?,
