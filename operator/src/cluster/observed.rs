@@ -286,4 +286,53 @@ mod tests {
         assert!(news(map(5, "y", "deployment.kubernetes.io/revision")));
         assert!(!news(map(6, "y", "deployment.kubernetes.io/more")), "a controller's own count");
     }
+
+    #[test]
+    fn what_is_being_written_is_no_news_and_what_somebody_else_makes_of_it_is() {
+        let cluster = Cluster::default();
+        let family = key("n", "m");
+        let child = |data: &str| {
+            let value = json!({"metadata": {"annotations": {(APPLIED): "d"}}, "data": {"a": data}});
+            Child { kind: Kind::ConfigMap, name: "c".into(), value: Arc::new(value) }
+        };
+        let news = |object| cluster.put_child(Kind::ConfigMap, object).unwrap().1;
+        assert_eq!(news(map(1, "w", "other")), News::Quick);
+        cluster.writing(&family, &child("x"));
+        assert_eq!(news(map(2, "x", "other")), News::None);
+        assert_eq!(news(map(3, "y", "other")), News::Quick, "before the answer");
+        cluster.wrote(&family, &child("x"), Some(map(2, "x", "other")));
+        assert_eq!(cluster.family(&family).unwrap().children[&(Kind::ConfigMap, "c".to_owned())].version, 3);
+        cluster.writing(&family, &child("z"));
+        cluster.wrote(&family, &child("z"), None);
+        assert_eq!(news(map(4, "z", "other")), News::Quick, "nothing is being written any more");
+    }
+
+    #[test]
+    fn pods_that_come_up_are_looked_at_together() {
+        let cluster = Cluster::default();
+        let put = |name: &str, task: Option<&str>, running: bool| {
+            let mut labels = json!({(names::MODEL): "m"});
+            if let Some(task) = task {
+                labels[names::TASK] = task.into();
+            }
+            let state =
+                if running { json!({"running": {}}) } else { json!({"waiting": {"reason": "ContainerCreating"}}) };
+            let ready = json!({"type": "Ready", "status": if running { "True" } else { "False" }});
+            let container =
+                json!({"name": "c", "image": "i", "imageID": "", "ready": running, "restartCount": 0, "state": state});
+            let pod = json!({
+                "metadata": {"name": name, "namespace": "n", "uid": name, "labels": labels},
+                "status": {"conditions": [ready], "containerStatuses": [container]},
+            });
+            cluster.put_pod(&serde_json::from_value(pod).unwrap()).unwrap().1
+        };
+        for (name, task) in [("gateway1", None), ("gateway2", None), ("server", Some("search"))] {
+            assert_eq!(put(name, task, false), News::Slow);
+        }
+        assert_eq!(put("gateway1", None, true), News::Slow, "others come up beside it");
+        assert_eq!(put("gateway1", None, true), News::None);
+        assert_eq!(put("server", Some("search"), true), News::Quick, "it is to be asked");
+        assert_eq!(put("gateway2", None, true), News::Quick, "the last");
+        assert_eq!(put("gateway2", None, false), News::Quick, "what has run is not on its way");
+    }
 }
