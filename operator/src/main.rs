@@ -5,12 +5,14 @@
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use unimodel_operator::cluster::leader::Candidate;
-use unimodel_operator::cluster::{Settings, run};
+use unimodel_operator::cluster::queue::Queue;
+use unimodel_operator::cluster::{Settings, run, runtime};
 use unimodel_operator::rbac;
 use unimodel_transport::telemetry::LogFormat;
 
@@ -88,7 +90,8 @@ fn host(arguments: Run) -> anyhow::Result<()> {
         admin_listen: arguments.admin_listen,
         candidate: Candidate { namespace: arguments.lease_namespace, name: arguments.lease_name, identity },
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let queue = Arc::<Queue>::default();
+    let runtime = runtime(queue.clone())?;
     runtime.block_on(async {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let stop = async move {
@@ -97,6 +100,6 @@ fn host(arguments: Run) -> anyhow::Result<()> {
                 _ = interrupt.recv() => {}
             }
         };
-        run(settings, stop).await
+        run(settings, queue, stop).await
     })
 }

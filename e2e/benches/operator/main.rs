@@ -26,7 +26,8 @@ struct Cli {
 enum Command {
     /// Measure one workload on an empty cluster, and write what was found into FILE
     Measure {
-        /// Objects and tasks of each, such as 1000x1, or 100x1+ where an autoscaler looks after each task
+        /// Objects and tasks of each, such as 1000x1; 100x1+ where an autoscaler looks after each task; 1000x1,one-gateway
+        /// and 1000x1,namespaces=50, also both, where each object has one gateway or not all are in one namespace
         workload: Workload,
         /// The program
         #[arg(long)]
@@ -56,22 +57,41 @@ struct Workload {
     objects: usize,
     tasks: usize,
     autoscaled: bool,
+    one_gateway: bool,
+    namespaces: usize,
 }
 
 impl std::str::FromStr for Workload {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let mut options = text.split(',');
+        let text = options.next().unwrap_or_default();
+        let (mut one_gateway, mut namespaces) = (false, 1);
+        for option in options {
+            match option.split_once('=') {
+                None if option == "one-gateway" => one_gateway = true,
+                Some(("namespaces", count)) => namespaces = count.parse().map_err(|error| format!("{error}"))?,
+                _ => return Err(format!("`{option}` is neither one-gateway nor namespaces=COUNT")),
+            }
+        }
         let (counts, autoscaled) = text.strip_suffix('+').map_or((text, false), |counts| (counts, true));
         let counts = counts.split_once('x').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
         let (objects, tasks) = counts.ok_or("it must be OBJECTSxTASKS, such as 1000x1")?;
-        Ok(Self { objects, tasks, autoscaled })
+        Ok(Self { objects, tasks, autoscaled, one_gateway, namespaces })
     }
 }
 
 impl std::fmt::Display for Workload {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}x{}{}", self.objects, self.tasks, if self.autoscaled { "+" } else { "" })
+        write!(f, "{}x{}{}", self.objects, self.tasks, if self.autoscaled { "+" } else { "" })?;
+        if self.one_gateway {
+            write!(f, ",one-gateway")?;
+        }
+        if self.namespaces > 1 {
+            write!(f, ",namespaces={}", self.namespaces)?;
+        }
+        Ok(())
     }
 }
 

@@ -16,8 +16,10 @@ use crate::Workload;
 use crate::operator::{ACCOUNT, NAMESPACE, Operator, Usage, cpu_of, install, kubeconfig};
 use crate::watched::Watched;
 
-/// Where the objects are.
-const PLACE: &str = "bench";
+/// Where an object is.
+fn place(workload: Workload, number: usize) -> String {
+    format!("bench-{:02}", number % workload.namespaces)
+}
 
 /// Edits that are measured, at most.
 const EDITS: usize = 200;
@@ -96,11 +98,15 @@ fn object(workload: Workload, number: usize, edit: usize) -> Value {
         value
     };
     let tasks: Vec<Value> = TASKS[..workload.tasks].iter().map(task).collect();
-    json!({
+    let mut object = json!({
         "apiVersion": unimodel_crds::API_VERSION, "kind": "UnifiedModel", "metadata": {"name": name(number)},
         // Pods that are played answer no call, so that nobody could ask them what a channel names.
         "spec": {"model": {"source": {"uri": "s3://models/bench"}, "version": "v1"}, "tasks": tasks},
-    })
+    });
+    if workload.one_gateway {
+        object["spec"]["gateway"] = json!({"replicas": 1});
+    }
+    object
 }
 
 /// The operator's requests but those that do not depend on objects.
@@ -122,7 +128,7 @@ struct Bench {
     program: PathBuf,
     kubeconfig: PathBuf,
     folder: PathBuf,
-    api: Api<UnifiedModel>,
+    client: Client,
     watched: Watched,
 }
 
@@ -131,14 +137,16 @@ pub async fn measure(workload: Workload, program: PathBuf, idle: Duration, file:
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bench-operator");
     std::fs::create_dir_all(&folder).unwrap();
     install();
-    kubectl(&format!("create namespace {PLACE}")).well();
+    for number in 0..workload.namespaces {
+        kubectl(&format!("create namespace {}", place(workload, number))).well();
+    }
     let client = Client::try_default().await.unwrap();
     let bench = Bench {
         workload,
         program,
         kubeconfig: kubeconfig(&folder),
-        api: Api::namespaced(client.clone(), PLACE),
-        watched: Watched::begin(client, PLACE),
+        watched: Watched::begin(client.clone()),
+        client,
         folder,
     };
     let operator = bench.start();
@@ -164,6 +172,10 @@ impl Bench {
         Operator::start(&self.program, &self.kubeconfig, &self.folder)
     }
 
+    fn api(&self, number: usize) -> Api<UnifiedModel> {
+        Api::namespaced(self.client.clone(), &place(self.workload, number))
+    }
+
     fn typed(&self, number: usize) -> UnifiedModel {
         serde_json::from_value(object(self.workload, number, 0)).unwrap()
     }
@@ -176,7 +188,7 @@ impl Bench {
         let (mut made, start) = (Vec::new(), Timestamp::now());
         for number in 0..objects {
             made.push(Timestamp::now());
-            self.api.create(&PostParams::default(), &self.typed(number)).await.unwrap();
+            self.api(number).create(&PostParams::default(), &self.typed(number)).await.unwrap();
         }
         let end = Timestamp::now();
         until("all are ready", Duration::from_secs(600), async || {
@@ -250,7 +262,8 @@ impl Bench {
             let patch = json!({"spec": {"tasks": object(self.workload, number, 1 + edit)["spec"]["tasks"]}});
             let start = Instant::now();
             let asked = Timestamp::now();
-            let changed = self.api.patch(&name(number), &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+            let changed =
+                self.api(number).patch(&name(number), &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
             let generation = changed.metadata.generation.unwrap();
             let at = loop {
                 if let Some(at) = self.watched.at(&name(number), generation) {
@@ -274,7 +287,7 @@ impl Bench {
         (found.idle, found.idle_writes) = (idle.as_secs_f64(), writes(&quiet[begun..]));
         let before = operator.reconciles().await;
         for what in ["unifiedmodels", "deployments"] {
-            kubectl(&format!("annotate {what} --all -n {PLACE} example.com/touched=yes")).well();
+            kubectl(&format!("annotate {what} --all -A example.com/touched=yes")).well();
         }
         tokio::time::sleep(Duration::from_secs(3)).await;
         operator.settled(0).await;
@@ -316,11 +329,13 @@ async fn calm() {
     .await;
 }
 
-/// Every child with its version: it changes with each write.
+/// Every object and child with its version: it changes with each write.
 fn children() -> String {
-    kubectl(&format!(
-        "get deployments,services,configmaps,serviceaccounts,roles,rolebindings,secrets,pdb,hpa,pods,unifiedmodels -n {PLACE} \
-         -o custom-columns=K:.kind,N:.metadata.name,U:.metadata.uid,R:.metadata.resourceVersion"
-    ))
-    .well()
+    let get = |what: &str| {
+        let columns = "K:.kind,S:.metadata.namespace,N:.metadata.name,U:.metadata.uid,R:.metadata.resourceVersion";
+        kubectl(&format!("get {what} -A -o custom-columns={columns}")).well()
+    };
+    let ours = "-l app.kubernetes.io/managed-by=unimodel-operator";
+    let kinds = "deployments,services,configmaps,serviceaccounts,roles,rolebindings,secrets,pdb,hpa,pods";
+    get("unifiedmodels") + &get(&format!("{kinds} {ours}"))
 }

@@ -33,10 +33,10 @@ struct Condition {
 pub struct Watched(Arc<Mutex<HashMap<(String, i64), Timestamp>>>);
 
 impl Watched {
-    pub fn begin(client: Client, namespace: &str) -> Self {
+    pub fn begin(client: Client) -> Self {
         let watched = Self::default();
         let resource = kube::core::ApiResource::erase::<UnifiedModel>(&());
-        let api: Api<Slim> = Api::namespaced_with(client, namespace, &resource);
+        let api: Api<Slim> = Api::all_with(client, &resource);
         let seen = watched.clone();
         tokio::spawn(async move {
             let mut events =

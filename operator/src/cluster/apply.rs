@@ -7,12 +7,14 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
 
+use super::child::{DeploymentFacts, Observed};
 use super::children::{Child, Kind, Owner, Scaling};
 use super::compare::{Need, need};
 use super::failure::{Failure, failed};
 use super::names;
 use super::observe;
-use super::observed::{Cluster, DeploymentFacts, Family, Key, Observed};
+use super::observed::{Cluster, Family, Key};
+use super::wire::WireChild;
 use super::writer::{WriteError, Writer};
 use crate::snapshot::Trouble;
 
@@ -86,22 +88,39 @@ impl Applier<'_> {
         let (writer, namespace) = (self.writer, self.owner.namespace.as_str());
         let what = || format!("{} {}", child.kind.name(), child.name);
         let observed = observe::child(self.family, child.kind, &child.name);
-        let written = match need(child, observed.map(Arc::as_ref), &self.owner.uid) {
+        match need(child, observed.map(Arc::as_ref), &self.owner.uid) {
             Need::Nothing => return Ok(false),
             Need::Foreign => return self.foreign(child, scaling).await,
-            Need::Create => match writer.create(namespace, &seeded(child, scaling)).await {
-                Err(error) if error.code() == Some(409) => return self.foreign(child, scaling).await,
-                result => result.map_err(failed(what()))?,
-            },
+            Need::Create => {
+                let seeded = seeded(child, scaling);
+                match self.write(child, writer.create(namespace, &seeded)).await {
+                    Err(error) if error.code() == Some(409) => return self.foreign(child, scaling).await,
+                    result => result.map_err(failed(what()))?,
+                }
+            }
             Need::Update(uid) => {
                 let known = observed.and_then(|observed| observed.deployment.as_ref());
                 self.hand_over(child, scaling, known, &uid).await?;
-                writer.update(namespace, child, &uid).await.map_err(failed(what()))?
+                self.write(child, writer.update(namespace, child, &uid)).await.map_err(failed(what()))?;
             }
-        };
+        }
         tracing::debug!(kind = child.kind.name(), name = child.name, "applied");
-        self.cluster.put_child(child.kind, written);
         Ok(true)
+    }
+
+    /// Writes a child, and keeps what it is since.
+    async fn write(
+        &self,
+        child: &Child,
+        write: impl Future<Output = Result<WireChild, WriteError>>,
+    ) -> Result<(), WriteError> {
+        self.cluster.writing(self.key, child);
+        let (written, result) = match write.await {
+            Ok(written) => (Some(written), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        self.cluster.wrote(self.key, child, written);
+        result
     }
 
     /// Before we say nothing any more of the number of pods that an autoscaler has begun with or is to begin with.
@@ -137,8 +156,8 @@ impl Applier<'_> {
             // We made it a moment ago, or somebody has taken its labels away.
             let uid = found.metadata.uid.clone().unwrap_or_default();
             self.hand_over(child, scaling, Some(&DeploymentFacts::new(&found)), &uid).await?;
-            let written = self.writer.update(&owner.namespace, child, &uid).await.map_err(failed(what))?;
-            self.cluster.put_child(child.kind, written);
+            let write = self.writer.update(&owner.namespace, child, &uid);
+            self.write(child, write).await.map_err(failed(what))?;
             return Ok(true);
         }
         Err(Failure::Blocked(format!(
@@ -147,8 +166,7 @@ impl Applier<'_> {
     }
 
     /// What nothing asks for any more, in the order in which it goes.
-    pub fn old(&self, wanted: &[Child]) -> Vec<(Kind, &str, &Observed)> {
-        let asked: BTreeSet<(Kind, &str)> = wanted.iter().map(|child| (child.kind, child.name.as_str())).collect();
+    pub fn old(&self, asked: &BTreeSet<(Kind, &str)>) -> Vec<(Kind, &str, &Observed)> {
         let all = self.family.children.iter().map(|((kind, name), observed)| (*kind, name.as_str(), observed.as_ref()));
         let mut old: Vec<(Kind, &str, &Observed)> = all
             .filter(|(kind, name, _)| !asked.contains(&(*kind, *name)))
@@ -182,7 +200,7 @@ fn seeded<'a>(child: &'a Child, scaling: Option<&Scaling>) -> Cow<'a, Child> {
         return Cow::Borrowed(child);
     };
     let mut child = child.clone();
-    child.value["spec"]["replicas"] = (*replicas).into();
+    Arc::make_mut(&mut child.value)["spec"]["replicas"] = (*replicas).into();
     Cow::Owned(child)
 }
 

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::children::{APPLIED, Child};
-use super::observed::Observed;
+use super::child::Observed;
+use super::children::Child;
 
 /// What is to be done for a child.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,10 +24,7 @@ pub fn need(child: &Child, observed: Option<&Observed>, owner: &str) -> Need {
     if observed.owner_uid.as_deref() != Some(owner) {
         return Need::Foreign;
     }
-    // The digest tells of fields that are applied no longer, the fields of changes by others.
-    let applied = child.value["metadata"]["annotations"][APPLIED].as_str();
-    let same = observed.applied.as_deref() == applied && observed.has_all(&child.value);
-    if same { Need::Nothing } else { Need::Update(observed.uid.clone()) }
+    if observed.is_as(&child.value) { Need::Nothing } else { Need::Update(observed.uid.clone()) }
 }
 
 /// Whether an object has all that is wanted; what it has beyond that is its own matter, or the API server's.

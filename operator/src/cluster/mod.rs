@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod apply;
 pub mod certificates;
+pub mod child;
 pub mod children;
 pub mod compare;
 pub mod failure;
@@ -21,8 +22,10 @@ pub mod pods;
 pub mod polls;
 pub mod queue;
 pub mod reconcile;
+pub mod rendered;
 pub mod routes;
 pub mod secret;
+pub mod text;
 pub mod watch;
 pub mod wire;
 pub mod writer;
@@ -35,6 +38,7 @@ use anyhow::Context;
 use kube::client::ClientBuilder;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::{Client, Config};
+use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
@@ -54,6 +58,10 @@ const WORKERS: usize = 8;
 /// How long work that has begun may take to end.
 const END: Duration = Duration::from_secs(10);
 
+/// While much is to be done, the program rests for so long before it looks what has come: handled one by one, with caches
+/// that others have used since, events and answers would take twice the processor time.
+const REST: Duration = Duration::from_millis(10);
+
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -67,11 +75,29 @@ pub struct Settings {
     pub candidate: Candidate,
 }
 
-/// Runs until `stop` ends, and gives the Lease back.
+/// What to run on: one thread, since the program waits most of the time, and handing work from thread to thread was a good
+/// part of it.
+///
+/// # Errors
+/// The system has nothing left for it.
+pub fn runtime(queue: Arc<Queue>) -> std::io::Result<Runtime> {
+    let rest = move || {
+        if queue.is_busy() {
+            std::thread::sleep(REST);
+        }
+    };
+    tokio::runtime::Builder::new_current_thread().enable_all().on_thread_park(rest).build()
+}
+
+/// Runs until `stop` ends, and gives the Lease back. `queue`: an empty one.
 ///
 /// # Errors
 /// There is no cluster to be found, or the port is taken.
-pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
+pub async fn run(
+    settings: Settings,
+    queue: Arc<Queue>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
     // One that is there already is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let metrics = Metrics::default();
@@ -82,7 +108,7 @@ pub async fn run(settings: Settings, stop: impl Future<Output = ()> + Send + 'st
     let builder = ClientBuilder::try_from(config).context("cannot speak to the cluster")?;
     let client: Client = builder.with_layer(&metrics.counting()).build();
 
-    let (cluster, queue, health) = (Arc::<Cluster>::default(), Arc::<Queue>::default(), Arc::<Health>::default());
+    let (cluster, health) = (Arc::<Cluster>::default(), Arc::<Health>::default());
     let counts = metrics.clone();
     let watches = Watches {
         client: client.clone(),

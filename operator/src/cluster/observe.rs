@@ -6,9 +6,10 @@ use std::sync::Arc;
 use kube::ResourceExt;
 use unimodel_crds::{Model, UnifiedModel};
 
+use super::child::{DeploymentFacts, Observed};
 use super::children::Kind;
 use super::names;
-use super::observed::{DeploymentFacts, Family, Observed};
+use super::observed::Family;
 use crate::snapshot::{Answer, Replica, Trouble};
 
 /// A child as it is.

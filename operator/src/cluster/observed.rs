@@ -1,155 +1,20 @@
 //! What watches have said of the cluster, by the object that it belongs to. Objects are kept as small as they are needed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::{DefaultHasher, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube::{Resource, ResourceExt};
-use serde_json::{Value, json};
-use unimodel_crds::UnifiedModel;
+use serde_json::Value;
+use unimodel_crds::{UnifiedModel, UnifiedModelStatus};
 
-use super::children::{APPLIED, Kind, REPLICAS_BY, TEMPLATE};
-use super::compare::holds;
+use super::child::{Observed, version};
+use super::children::{Child, Kind};
 use super::names;
 use super::pods::PodFacts;
 use super::wire::{WireChild, WirePod};
-use crate::snapshot::Trouble;
 
 /// A UnifiedModel by namespace and name.
 pub type Key = (Arc<str>, Arc<str>);
-
-/// A child as the API server has it.
-#[derive(Debug)]
-pub struct Observed {
-    /// Its uid.
-    pub uid: String,
-    /// Its version: it grows with every change.
-    pub version: u64,
-    /// The uid of whom it belongs to.
-    pub owner_uid: Option<String>,
-    /// What was applied, by its annotation.
-    pub applied: Option<String>,
-    /// It is about to go.
-    pub ending: bool,
-    /// Of a Deployment, what else is needed of it.
-    pub deployment: Option<DeploymentFacts>,
-    /// Of a ConfigMap, the gateway's routes.
-    pub routes: Option<Box<str>>,
-    /// A digest of its fields: it is another one where somebody has changed them.
-    digest: u64,
-    fields: Mutex<Fields>,
-}
-
-/// A child's fields, until it is known whether they are as they should be. Most of the operator's memory would be theirs.
-#[derive(Debug)]
-enum Fields {
-    /// As JSON: a tenth of what the same takes as a tree.
-    Json(Box<[u8]>),
-    /// Whether it has all that was applied.
-    Compared(bool),
-}
-
-/// What is needed of a Deployment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeploymentFacts {
-    /// How many pods it asks for.
-    pub replicas: Option<u32>,
-    /// An autoscaler says so.
-    pub autoscaled: bool,
-    /// Our own word for that number is the last one: were it taken back, there would be one pod.
-    pub replicas_are_ours: bool,
-    /// Its pods' template, by a digest.
-    pub template: Option<String>,
-    /// Why it cannot make pods.
-    pub trouble: Option<Trouble>,
-}
-
-impl DeploymentFacts {
-    /// Takes what is needed of a Deployment.
-    pub fn new(object: &WireChild) -> Self {
-        let (spec, annotations) = (object.fields.get("spec").unwrap_or(&Value::Null), &object.metadata.annotations);
-        let failure = object.conditions.iter().find(|c| c.type_ == "ReplicaFailure" && c.status == "True");
-        Self {
-            replicas: spec["replicas"].as_u64().and_then(|count| u32::try_from(count).ok()),
-            autoscaled: annotations.as_ref().and_then(|all| all.get(REPLICAS_BY)).is_some_and(|by| by == "autoscaler"),
-            replicas_are_ours: object.replicas_are_ours,
-            template: spec["template"]["metadata"]["annotations"][TEMPLATE].as_str().map(str::to_owned),
-            trouble: failure.map(|condition| Trouble::new(&condition.reason, &condition.message)),
-        }
-    }
-}
-
-impl Observed {
-    /// Takes what is needed of an object.
-    pub fn new(kind: Kind, object: WireChild) -> Self {
-        let deployment = (kind == Kind::Deployment).then(|| DeploymentFacts::new(&object));
-        let WireChild { metadata, fields, .. } = object;
-        let mut annotations = metadata.annotations.unwrap_or_default();
-        // The controller counts a Deployment's templates there: nobody's edit.
-        annotations.retain(|name, _| !name.starts_with("deployment.kubernetes.io/"));
-        let routes = fields.get("data").and_then(|data| data["routes.json"].as_str()).map(Box::from);
-        let mut kept = json!({
-            // Entries of a list do not say so themselves.
-            "apiVersion": kind.resource().api_version,
-            "kind": kind.name(),
-            "metadata": {
-                "name": metadata.name,
-                "namespace": metadata.namespace,
-                "labels": metadata.labels,
-                "annotations": annotations,
-                "ownerReferences": metadata.owner_references,
-            },
-        });
-        if let Value::Object(kept) = &mut kept {
-            kept.extend(fields);
-        }
-        let json = serde_json::to_vec(&kept).unwrap_or_default().into_boxed_slice();
-        let mut hasher = DefaultHasher::new();
-        hasher.write(&json);
-        let owner = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
-        Self {
-            owner_uid: owner.map(|owner| owner.uid.clone()),
-            uid: metadata.uid.unwrap_or_default(),
-            version: version(metadata.resource_version.as_deref()),
-            ending: metadata.deletion_timestamp.is_some(),
-            applied: annotations.remove(APPLIED),
-            deployment,
-            routes,
-            digest: hasher.finish(),
-            fields: Mutex::new(Fields::Json(json)),
-        }
-    }
-
-    /// Whether it has all that is wanted, which must be what was applied: then the answer stays the same.
-    pub fn has_all(&self, wanted: &Value) -> bool {
-        let mut fields = self.fields.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*fields {
-            Fields::Compared(whole) => *whole,
-            Fields::Json(json) => {
-                let found: Value = serde_json::from_slice(json).unwrap_or_default();
-                let whole = holds(wanted, &found);
-                *fields = Fields::Compared(whole);
-                whole
-            }
-        }
-    }
-
-    fn compared(&self) -> Option<bool> {
-        match *self.fields.lock().unwrap_or_else(PoisonError::into_inner) {
-            Fields::Compared(whole) => Some(whole),
-            Fields::Json(_) => None,
-        }
-    }
-
-    fn says_the_same(&self, other: &Self) -> bool {
-        (self.digest, self.ending, &self.deployment) == (other.digest, other.ending, &other.deployment)
-    }
-}
-
-/// A resource version as a number. They are numbers, and grow, in every API server that there is.
-fn version(text: Option<&str>) -> u64 {
-    text.and_then(|text| text.parse().ok()).unwrap_or_default()
-}
 
 /// All that is known of one UnifiedModel.
 #[derive(Clone, Debug, Default)]
@@ -160,6 +25,10 @@ pub struct Family {
     pub children: BTreeMap<(Kind, String), Arc<Observed>>,
     /// Its pods.
     pub pods: BTreeMap<String, Arc<PodFacts>>,
+    /// What is being written. A watch may tell of it before the answer does: that is no news.
+    writing: BTreeMap<(Kind, String), Arc<Value>>,
+    /// The same of the object's status.
+    telling: Option<UnifiedModelStatus>,
 }
 
 impl Family {
@@ -194,21 +63,39 @@ impl Cluster {
     }
 
     /// Takes an object, unless a later state of it is known. Whose it is, and whether it is news.
-    pub fn put_object(&self, mut object: UnifiedModel) -> (Key, bool) {
-        // Half of its size, and nobody asks for it.
-        object.metadata.managed_fields = None;
+    pub fn put_object(&self, object: UnifiedModel) -> (Key, News) {
         let key = key(&object.namespace().unwrap_or_default(), &object.name_any());
         let mut families = self.lock();
         let family = families.entry(key.clone()).or_default();
         let of = |object: &UnifiedModel| version(object.metadata.resource_version.as_deref());
-        let news = family
-            .object
-            .as_ref()
-            .is_none_or(|known| known.metadata.uid != object.metadata.uid || of(known) < of(&object));
-        if news {
-            family.object = Some(Arc::new(object));
+        let known = family.object.as_deref().filter(|known| known.metadata.uid == object.metadata.uid);
+        if known.is_some_and(|known| of(known) >= of(&object)) {
+            return (key, News::None);
         }
+        let asks = |object: &UnifiedModel| {
+            let metadata = &object.metadata;
+            (metadata.generation, metadata.annotations.clone(), metadata.deletion_timestamp.clone())
+        };
+        let told = family.telling.is_some() && family.telling == object.status;
+        let news =
+            if told && known.is_some_and(|known| asks(known) == asks(&object)) { News::None } else { News::Quick };
+        family.object = Some(Arc::new(object));
         (key, news)
+    }
+
+    /// A status is about to be written.
+    pub fn telling(&self, key: &Key, status: &UnifiedModelStatus) {
+        if let Some(family) = self.lock().get_mut(key) {
+            family.telling = Some(status.clone());
+        }
+    }
+
+    /// It has been written, and what the object is since; or it has not.
+    pub fn told(&self, key: &Key, object: Option<UnifiedModel>) {
+        if let Some(family) = self.lock().get_mut(key) {
+            family.telling = None;
+        }
+        object.map(|object| self.put_object(object));
     }
 
     /// An object is gone.
@@ -217,30 +104,40 @@ impl Cluster {
     }
 
     /// Takes a child, unless a later state of it is known. Whose it is, and whether something of it has changed.
-    pub fn put_child(&self, kind: Kind, object: WireChild) -> Option<(Key, bool)> {
+    pub fn put_child(&self, kind: Kind, object: WireChild) -> Option<(Key, News)> {
         let key = owner_of(&object)?;
         let place = (kind, object.name_any());
-        let uid = object.metadata.uid.clone().unwrap_or_default();
-        let version = version(object.metadata.resource_version.as_deref());
-        let is_old = |known: Option<&Arc<Observed>>| known.is_some_and(|k| k.uid == uid && k.version >= version);
-        // Most are what was written a moment ago: they are not looked into.
-        if is_old(self.lock().get(&key).and_then(|family| family.children.get(&place))) {
-            return Some((key, false));
-        }
-        let mut observed = Observed::new(kind, object);
         let mut families = self.lock();
-        let children = &mut families.entry(key.clone()).or_default().children;
-        let known = children.get(&place);
-        if is_old(known) {
-            return Some((key, false));
+        let family = families.entry(key.clone()).or_default();
+        let known = family.children.get(&place).filter(|known| Some(&known.uid) == object.metadata.uid.as_ref());
+        // Most are what was written a moment ago: they are not looked into.
+        if known.is_some_and(|known| known.version >= version(object.metadata.resource_version.as_deref())) {
+            return Some((key, News::None));
         }
-        let same = known.filter(|known| known.uid == observed.uid && known.says_the_same(&observed));
-        let news = same.is_none();
-        if let Some(whole) = same.and_then(|same| same.compared()) {
-            observed.fields = Mutex::new(Fields::Compared(whole));
-        }
-        children.insert(place, Arc::new(observed));
+        let observed = Observed::new(kind, object, known.map(Arc::as_ref));
+        let same = known.is_some_and(|known| known.says_the_same(&observed));
+        let ours = || family.writing.get(&place).is_some_and(|wanted| observed.is_as(wanted));
+        let news = if same || ours() { News::None } else { News::Quick };
+        family.children.insert(place, Arc::new(observed));
         Some((key, news))
+    }
+
+    /// A child is about to be written.
+    pub fn writing(&self, key: &Key, child: &Child) {
+        if let Some(family) = self.lock().get_mut(key) {
+            family.writing.insert((child.kind, child.name.clone()), child.value.clone());
+        }
+    }
+
+    /// It has been written, and what it is since; or it has not.
+    pub fn wrote(&self, key: &Key, child: &Child, object: Option<WireChild>) {
+        object.map(|object| self.put_child(child.kind, object));
+        let place = (child.kind, child.name.clone());
+        if let Some(family) = self.lock().get_mut(key) {
+            family.writing.remove(&place);
+            // Compared while what was wanted is at hand.
+            family.children.get(&place).map(|observed| observed.is_as(&child.value));
+        }
     }
 
     /// A child is gone.
@@ -249,15 +146,24 @@ impl Cluster {
     }
 
     /// Takes a pod. Whose it is, and whether something of it has changed.
-    pub fn put_pod(&self, pod: &WirePod) -> Option<(Key, bool)> {
+    pub fn put_pod(&self, pod: &WirePod) -> Option<(Key, News)> {
         let key = owner_of(pod)?;
         let (name, facts) = (pod.name_any(), PodFacts::new(pod));
         let mut families = self.lock();
         let pods = &mut families.entry(key.clone()).or_default().pods;
-        let news = pods.get(&name).is_none_or(|known| **known != facts);
-        if news {
-            pods.insert(name, Arc::new(facts));
+        let known = pods.get(&name);
+        if known.is_some_and(|known| **known == facts) {
+            return Some((key, News::None));
         }
+        let comes = |pod: &PodFacts| !pod.ready && !pod.ending && pod.trouble.is_none();
+        // What does not run yet can be asked nothing, and a gateway never is: it is looked at with those that come up beside it.
+        let waits = if facts.running {
+            facts.task.is_none() && pods.iter().any(|(other, pod)| *other != name && comes(pod))
+        } else {
+            comes(&facts)
+        };
+        let news = if waits && known.is_none_or(|known| comes(known)) { News::Slow } else { News::Quick };
+        pods.insert(name, Arc::new(facts));
         Some((key, news))
     }
 
@@ -303,6 +209,17 @@ impl Cluster {
     }
 }
 
+/// Whether something is to be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// It is known already.
+    None,
+    /// It is only on its way: more will follow that is to be looked at anyway.
+    Slow,
+    /// It is.
+    Quick,
+}
+
 /// What a watch is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
@@ -335,6 +252,9 @@ pub fn owner_of<K: Resource>(object: &K) -> Option<Key> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use serde_json::json;
+
+    use super::super::children::APPLIED;
     use super::*;
 
     fn map(version: u32, data: &str, annotation: &str) -> WireChild {
@@ -350,20 +270,69 @@ mod tests {
     #[test]
     fn what_is_known_already_is_no_news_and_what_somebody_changed_is() {
         let cluster = Cluster::default();
-        let news = |child| cluster.put_child(Kind::ConfigMap, child).unwrap().1;
+        let news = |child| cluster.put_child(Kind::ConfigMap, child).unwrap().1 == News::Quick;
         let has = |data: &str| {
             let family = cluster.family(&key("n", "m")).unwrap();
             let observed = &family.children[&(Kind::ConfigMap, "c".to_owned())];
-            (observed.applied.clone(), observed.has_all(&json!({"data": {"a": data}})))
+            observed.is_as(&json!({"metadata": {"annotations": {(APPLIED): "d"}}, "data": {"a": data}}))
         };
         assert!(news(map(2, "x", "other")));
         assert!(!news(map(2, "x", "other")) && !news(map(1, "y", "other")), "an echo, and an old state");
-        assert_eq!(has("x"), (Some("d".to_owned()), true));
+        assert!(has("x"));
         assert!(!news(map(3, "x", "other")), "another version that says the same");
-        assert_eq!(has("x"), (Some("d".to_owned()), true));
+        assert!(has("x"));
         assert!(news(map(4, "y", "other")));
-        assert_eq!(has("x"), (Some("d".to_owned()), false));
+        assert!(!has("x"));
         assert!(news(map(5, "y", "deployment.kubernetes.io/revision")));
         assert!(!news(map(6, "y", "deployment.kubernetes.io/more")), "a controller's own count");
+    }
+
+    #[test]
+    fn what_is_being_written_is_no_news_and_what_somebody_else_makes_of_it_is() {
+        let cluster = Cluster::default();
+        let family = key("n", "m");
+        let child = |data: &str| {
+            let value = json!({"metadata": {"annotations": {(APPLIED): "d"}}, "data": {"a": data}});
+            Child { kind: Kind::ConfigMap, name: "c".into(), value: Arc::new(value) }
+        };
+        let news = |object| cluster.put_child(Kind::ConfigMap, object).unwrap().1;
+        assert_eq!(news(map(1, "w", "other")), News::Quick);
+        cluster.writing(&family, &child("x"));
+        assert_eq!(news(map(2, "x", "other")), News::None);
+        assert_eq!(news(map(3, "y", "other")), News::Quick, "before the answer");
+        cluster.wrote(&family, &child("x"), Some(map(2, "x", "other")));
+        assert_eq!(cluster.family(&family).unwrap().children[&(Kind::ConfigMap, "c".to_owned())].version, 3);
+        cluster.writing(&family, &child("z"));
+        cluster.wrote(&family, &child("z"), None);
+        assert_eq!(news(map(4, "z", "other")), News::Quick, "nothing is being written any more");
+    }
+
+    #[test]
+    fn pods_that_come_up_are_looked_at_together() {
+        let cluster = Cluster::default();
+        let put = |name: &str, task: Option<&str>, running: bool| {
+            let mut labels = json!({(names::MODEL): "m"});
+            if let Some(task) = task {
+                labels[names::TASK] = task.into();
+            }
+            let state =
+                if running { json!({"running": {}}) } else { json!({"waiting": {"reason": "ContainerCreating"}}) };
+            let ready = json!({"type": "Ready", "status": if running { "True" } else { "False" }});
+            let container =
+                json!({"name": "c", "image": "i", "imageID": "", "ready": running, "restartCount": 0, "state": state});
+            let pod = json!({
+                "metadata": {"name": name, "namespace": "n", "uid": name, "labels": labels},
+                "status": {"conditions": [ready], "containerStatuses": [container]},
+            });
+            cluster.put_pod(&serde_json::from_value(pod).unwrap()).unwrap().1
+        };
+        for (name, task) in [("gateway1", None), ("gateway2", None), ("server", Some("search"))] {
+            assert_eq!(put(name, task, false), News::Slow);
+        }
+        assert_eq!(put("gateway1", None, true), News::Slow, "others come up beside it");
+        assert_eq!(put("gateway1", None, true), News::None);
+        assert_eq!(put("server", Some("search"), true), News::Quick, "it is to be asked");
+        assert_eq!(put("gateway2", None, true), News::Quick, "the last");
+        assert_eq!(put("gateway2", None, false), News::Quick, "what has run is not on its way");
     }
 }

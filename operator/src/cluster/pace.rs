@@ -12,10 +12,7 @@ use crate::conditions::ready_reason;
 const QUIET: Duration = Duration::from_secs(1);
 
 /// For how long it waits while much else is to be done.
-const BUSY: Duration = Duration::from_secs(10);
-
-/// So many objects that wait to be worked on are much.
-const MUCH: usize = 16;
+const BUSY: Duration = Duration::from_secs(20);
 
 /// Reasons of what comes up as it should.
 const PASSING: [&str; 2] = ["Starting", "GatewayStarting"];
@@ -25,19 +22,20 @@ const PASSING: [&str; 2] = ["Starting", "GatewayStarting"];
 pub struct Pace(Option<(Instant, Duration)>);
 
 impl Pace {
-    /// For how long a status waits still; none where it is to be written now. `waiting`: objects that wait to be worked on.
+    /// For how long a status waits still; none where it is to be written now. `busy`: many objects wait to be
+    /// worked on.
     pub fn wait(
         &mut self,
         before: &UnifiedModelStatus,
         status: &UnifiedModelStatus,
-        waiting: usize,
+        busy: bool,
         now: Instant,
     ) -> Option<Duration> {
         if !passes(before, status) {
             self.0 = None;
             return None;
         }
-        let limit = if waiting > MUCH { BUSY } else { QUIET };
+        let limit = if busy { BUSY } else { QUIET };
         let (since, longest) = self.0.get_or_insert((now, limit));
         // The last of many is begun when little is left to be done here, and much elsewhere.
         *longest = limit.max(*longest);
@@ -99,7 +97,7 @@ mod tests {
     fn what_passes_by_waits_and_all_else_does_not() {
         let now = Instant::now();
         let wait = |before: &UnifiedModelStatus, after: &UnifiedModelStatus| {
-            Pace::default().wait(before, after, 0, now).is_some()
+            Pace::default().wait(before, after, false, now).is_some()
         };
         let (none, first, second) =
             (UnifiedModelStatus::default(), status(Err("Starting"), 0), status(Err("Starting"), 1));
@@ -128,13 +126,13 @@ mod tests {
         let now = Instant::now();
         let (none, first) = (UnifiedModelStatus::default(), status(Err("Starting"), 0));
         let mut pace = Pace::default();
-        assert_eq!(pace.wait(&none, &first, 0, now), Some(QUIET));
-        assert_eq!(pace.wait(&none, &first, 0, now + QUIET / 2), Some(QUIET / 2));
-        assert_eq!(pace.wait(&none, &first, MUCH + 1, now + QUIET), Some(BUSY - QUIET));
-        assert_eq!(pace.wait(&none, &first, 0, now + QUIET * 2), Some(BUSY - QUIET * 2));
-        assert_eq!(pace.wait(&none, &first, 0, now + BUSY), None);
+        assert_eq!(pace.wait(&none, &first, false, now), Some(QUIET));
+        assert_eq!(pace.wait(&none, &first, false, now + QUIET / 2), Some(QUIET / 2));
+        assert_eq!(pace.wait(&none, &first, true, now + QUIET), Some(BUSY - QUIET));
+        assert_eq!(pace.wait(&none, &first, false, now + QUIET * 2), Some(BUSY - QUIET * 2));
+        assert_eq!(pace.wait(&none, &first, false, now + BUSY), None);
         // What comes next waits anew.
-        assert_eq!(pace.wait(&none, &first, 0, now + BUSY), Some(QUIET));
-        assert_eq!(pace.wait(&none, &first, 0, now + BUSY + QUIET), None);
+        assert_eq!(pace.wait(&none, &first, false, now + BUSY), Some(QUIET));
+        assert_eq!(pace.wait(&none, &first, false, now + BUSY + QUIET), None);
     }
 }

@@ -1,6 +1,6 @@
 //! Pods: what is needed of them, and why one does not run as it should.
 
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus};
 
 use super::children::TEMPLATE;
 use super::names;
@@ -31,15 +31,14 @@ pub struct PodFacts {
 impl PodFacts {
     /// Takes what is needed.
     pub fn new(pod: &WirePod) -> Self {
-        let none = PodStatus::default();
-        let status = pod.status.as_ref().unwrap_or(&none);
-        let condition = |kind: &str| status.conditions.iter().flatten().find(|condition| condition.type_ == kind);
-        let container = status.container_statuses.iter().flatten().next();
+        let status = &pod.status;
+        let condition = |kind: &str| status.conditions.iter().find(|condition| condition.type_ == kind);
+        let container = status.container_statuses.first();
         let ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
         let ready = condition("Ready").is_some_and(|condition| condition.status == "True");
         let unscheduled = condition("PodScheduled")
-            .filter(|condition| condition.status == "False" && condition.reason.as_deref() == Some("Unschedulable"))
-            .map(|condition| Trouble::new("Unschedulable", condition.message.clone().unwrap_or_default()));
+            .filter(|condition| condition.status == "False" && condition.reason == "Unschedulable")
+            .map(|condition| Trouble::new("Unschedulable", condition.message.clone()));
         let evicted = status
             .reason
             .clone()

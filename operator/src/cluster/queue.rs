@@ -16,6 +16,9 @@ const WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(
 /// Every so many picks the oldest of what is new comes first, so that it is not put off for ever.
 const TURN: u64 = 8;
 
+/// So many objects that wait to be worked on are much.
+const MUCH: usize = 16;
+
 /// What comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
@@ -202,6 +205,11 @@ impl Queue {
     /// Objects that wait to be worked on now.
     pub fn waiting(&self) -> usize {
         self.lock().waiting()
+    }
+
+    /// Whether many do.
+    pub fn is_busy(&self) -> bool {
+        self.waiting() > MUCH
     }
 }
 

@@ -17,10 +17,11 @@ use super::failure::{Failure, failed};
 use super::names;
 use super::notes::{Note, notes};
 use super::observe;
-use super::observed::{Cluster, Family, Key};
+use super::observed::{Cluster, Family, Key, key};
 use super::pace::Pace;
 use super::polls::{Polls, Server, Told};
 use super::queue::{Class, Queue};
+use super::rendered::{Rendered, inputs};
 use super::routes::{Place, Versions, facts, read, routes};
 use super::secret::Secrets;
 use super::writer::Writer;
@@ -68,6 +69,7 @@ struct State {
     polls: Polls,
     pace: Pace,
     secrets: Secrets,
+    rendered: Option<Rendered>,
     /// When the routes last changed.
     switched: Option<Instant>,
 }
@@ -148,8 +150,11 @@ impl Reconciler {
         if status == *previous {
             return Ok(());
         }
-        let written = self.writer.status(object, &status).await.map_err(failed("status"))?;
-        self.cluster.put_object(written);
+        let key = key(&object.namespace().unwrap_or_default(), &object.name_any());
+        self.cluster.telling(&key, &status);
+        let written = self.writer.status(object, &status).await;
+        self.cluster.told(&key, written.as_ref().ok().and_then(|written| written.0.clone().ok()));
+        written.map_err(failed("status"))?;
         let reference = object.object_ref(&());
         for note in notes(previous, &status) {
             self.publish(&note, &reference).await;
@@ -222,8 +227,6 @@ impl Work<'_> {
             image: &self.reconciler.image,
             store: &self.store,
         };
-        let wanted = children(&input);
-
         let (renewal, mut blocks) = self.certificates(&owner, now).await?;
         let applier = Applier {
             writer: &self.reconciler.writer,
@@ -232,17 +235,27 @@ impl Work<'_> {
             key: self.key,
             owner: &owner,
         };
-        if applier.apply(&wanted, &scaling, &mut blocks).await? == Switched(true) {
-            self.local.state().switched = Some(Instant::now());
-        }
+        let inputs = inputs(&self.object.spec, &input);
+        let rendered = self.local.state().rendered.take();
+        let rendered = match rendered.filter(|rendered| rendered.is_there(inputs, self.family, &owner.uid)) {
+            Some(rendered) => rendered,
+            None => {
+                let wanted = children(&input);
+                if applier.apply(&wanted, &scaling, &mut blocks).await? == Switched(true) {
+                    self.local.state().switched = Some(Instant::now());
+                }
+                Rendered::new(inputs, &wanted)
+            }
+        };
         let mut wake = renewal.into_iter().chain(plan.wake).min().map(|time| until(time, now));
-        let old = applier.old(&wanted);
+        let old = applier.old(&rendered.asked());
         if blocks.is_empty() && !old.is_empty() {
             match self.leaves() {
                 Some(left) => wake = Some(wake.map_or(left, |wake| wake.min(left))),
                 None => applier.prune(&old).await?,
             }
         }
+        self.local.state().rendered = Some(rendered);
         let status = if blocks.is_empty() {
             plan.status
         } else {
@@ -252,8 +265,8 @@ impl Work<'_> {
             crate::plan::plan(&snapshot).status
         };
         self.ask(&status, &snapshot.replicas);
-        let waiting = self.reconciler.queue.waiting();
-        let pause = self.local.state().pace.wait(&snapshot.previous, &status, waiting, Instant::now());
+        let busy = self.reconciler.queue.is_busy();
+        let pause = self.local.state().pace.wait(&snapshot.previous, &status, busy, Instant::now());
         match pause {
             Some(pause) => wake = Some(wake.map_or(pause, |wake| wake.min(pause))),
             None => self.reconciler.tell(self.object, &snapshot.previous, status).await?,

@@ -9,8 +9,8 @@ use unimodel_crds::Model;
 use unimodel_gateway::routes::{Popularity, Routes, Service, Share, Version};
 use unimodel_protocol::control::v1::DescribeResponse;
 
+use super::child::Observed;
 use super::names;
-use super::observed::Observed;
 use crate::plan::Route;
 use crate::routes_document;
 use crate::snapshot::{Facts, Replica};

@@ -5,17 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
-use unimodel_crds::UnifiedModel;
 
 use super::children::Kind;
 use super::names;
-use super::observed::{Cluster, Key, What, is_begun, key, owner_of};
+use super::observed::{Cluster, Key, News, What, is_begun, key, owner_of};
 use super::queue::{Class, Queue};
-use super::wire::{WireChild, WirePod};
+use super::wire::{WireChild, WireModel, WirePod};
 use crate::rbac::Rule;
 
 /// Seconds after which the API server ends a watch, and it is begun again: a connection that the network has forgotten is
@@ -41,6 +39,9 @@ const PAGE: u32 = 100;
 /// Changes come in bursts: what follows within this time is looked at together. Somebody waits for the answer to an edit,
 /// while a pod that comes up changes several times, and its neighbours beside it.
 const GATHER: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(100));
+
+/// Of what is only on its way.
+const COMES: Duration = Duration::from_secs(1);
 
 /// A stream that has failed for so long without a success is no hiccup.
 const DEAD: Duration = Duration::from_secs(300);
@@ -99,7 +100,7 @@ impl Watches {
             Some(namespace) => Api::namespaced(client.clone(), namespace),
             None => Api::all(client.clone()),
         };
-        self.follow::<DeserializeGuard<UnifiedModel>>(
+        self.follow::<WireModel>(
             "UnifiedModel",
             What::Object,
             within.clone(),
@@ -200,10 +201,14 @@ impl Follower {
 
     fn put<K: Seen>(&self, object: K) {
         let class = object.class();
-        if let Some((key, true)) = object.put(&self.watches.cluster, self.what) {
-            let gather = if self.what == What::Object { GATHER.0 } else { GATHER.1 };
-            self.watches.queue.add(key, class, gather);
-        }
+        let Some((key, news)) = object.put(&self.watches.cluster, self.what) else { return };
+        let gather = match news {
+            News::None => return,
+            News::Slow => COMES,
+            News::Quick if self.what == What::Object => GATHER.0,
+            News::Quick => GATHER.1,
+        };
+        self.watches.queue.add(key, class, gather);
     }
 
     fn remove(&self, key: Key, name: &str) {
@@ -228,20 +233,20 @@ fn owner<K: Resource>(what: What, object: &K) -> Option<Key> {
 
 /// An object that is kept. `put`: whose it is, and whether something has changed.
 trait Seen: Resource + Sized {
-    fn put(self, cluster: &Cluster, what: What) -> Option<(Key, bool)>;
+    fn put(self, cluster: &Cluster, what: What) -> Option<(Key, News)>;
 
     fn class(&self) -> Class {
         Class::Begun
     }
 }
 
-impl Seen for DeserializeGuard<UnifiedModel> {
-    fn put(self, cluster: &Cluster, _: What) -> Option<(Key, bool)> {
+impl Seen for WireModel {
+    fn put(self, cluster: &Cluster, _: What) -> Option<(Key, News)> {
         match self.0 {
             Ok(object) => Some(cluster.put_object(object)),
-            Err(invalid) => {
-                let name = invalid.metadata.name.unwrap_or_default();
-                tracing::error!(name, error = invalid.error, "a UnifiedModel of another release cannot be read");
+            Err((metadata, error)) => {
+                let name = metadata.name.unwrap_or_default();
+                tracing::error!(name, error, "a UnifiedModel of another release cannot be read");
                 None
             }
         }
@@ -253,13 +258,13 @@ impl Seen for DeserializeGuard<UnifiedModel> {
 }
 
 impl Seen for WirePod {
-    fn put(self, cluster: &Cluster, _: What) -> Option<(Key, bool)> {
+    fn put(self, cluster: &Cluster, _: What) -> Option<(Key, News)> {
         cluster.put_pod(&self)
     }
 }
 
 impl Seen for WireChild {
-    fn put(self, cluster: &Cluster, what: What) -> Option<(Key, bool)> {
+    fn put(self, cluster: &Cluster, what: What) -> Option<(Key, News)> {
         let What::Child(kind) = what else { return None };
         cluster.put_child(kind, self)
     }

@@ -5,23 +5,24 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube::Resource;
 use kube::core::{ApiResource, DynamicResourceScope};
-use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::{Map, Value};
+use unimodel_crds::{UnifiedModel, UnifiedModelSpec};
 
 use super::names;
+use super::text::Copy;
 
 /// A child, of any kind.
 #[derive(Clone, Debug, Default)]
 pub struct WireChild {
     /// What every object has, without `managedFields`.
     pub metadata: ObjectMeta,
-    /// All else but the status.
-    pub fields: Map<String, Value>,
+    /// All else but the status, as JSON.
+    pub fields: Vec<u8>,
     /// What its status says, where that has conditions.
     pub conditions: Vec<WireCondition>,
     /// That we apply `spec.replicas`, and nobody has said otherwise since.
@@ -56,6 +57,8 @@ struct Metadata {
     namespace: Option<String>,
     uid: Option<String>,
     resource_version: Option<String>,
+    generation: Option<i64>,
+    creation_timestamp: Option<Time>,
     deletion_timestamp: Option<Time>,
     labels: Option<BTreeMap<String, String>>,
     annotations: Option<BTreeMap<String, String>>,
@@ -99,6 +102,8 @@ impl From<Metadata> for ObjectMeta {
             namespace: meta.namespace,
             uid: meta.uid,
             resource_version: meta.resource_version,
+            generation: meta.generation,
+            creation_timestamp: meta.creation_timestamp,
             deletion_timestamp: meta.deletion_timestamp,
             labels: meta.labels,
             annotations: meta.annotations,
@@ -118,7 +123,7 @@ impl<'de> Visitor<'de> for ChildVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<WireChild, A::Error> {
-        let mut child = WireChild::default();
+        let mut child = WireChild { fields: vec![b'{'], ..WireChild::default() };
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
                 "metadata" => {
@@ -128,9 +133,17 @@ impl<'de> Visitor<'de> for ChildVisitor {
                 }
                 "status" => child.conditions = map.next_value::<Status>()?.conditions.unwrap_or_default(),
                 "apiVersion" | "kind" => drop(map.next_value::<IgnoredAny>()?),
-                _ => drop(child.fields.insert(key, map.next_value()?)),
+                _ => {
+                    if child.fields.len() > 1 {
+                        child.fields.push(b',');
+                    }
+                    serde_json::to_writer(&mut child.fields, &key).map_err(A::Error::custom)?;
+                    child.fields.push(b':');
+                    map.next_value_seed(Copy(&mut child.fields))?;
+                }
             }
         }
+        child.fields.push(b'}');
         Ok(child)
     }
 }
@@ -177,7 +190,112 @@ pub struct WirePod {
     #[serde(deserialize_with = "metadata")]
     pub metadata: ObjectMeta,
     /// What the kubelet and the scheduler say.
-    pub status: Option<PodStatus>,
+    #[serde(default)]
+    pub status: WirePodStatus,
+}
+
+/// What is needed of a pod's status.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WirePodStatus {
+    /// Where it stands.
+    pub phase: Option<String>,
+    /// One word.
+    pub reason: Option<String>,
+    /// A sentence.
+    pub message: Option<String>,
+    /// Its address.
+    #[serde(rename = "podIP")]
+    pub pod_ip: Option<String>,
+    /// What is true of it.
+    pub conditions: Vec<WireCondition>,
+    /// Its containers.
+    pub container_statuses: Vec<ContainerStatus>,
+}
+
+/// A UnifiedModel; or its metadata and what is wrong, where one of another release cannot be read: the others can.
+#[derive(Clone, Debug)]
+pub struct WireModel(pub Result<UnifiedModel, (ObjectMeta, String)>);
+
+struct ModelVisitor;
+
+impl<'de> Visitor<'de> for ModelVisitor {
+    type Value = WireModel;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a UnifiedModel")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<WireModel, A::Error> {
+        let (mut meta, mut spec, mut status) = (Metadata::default(), b"{}".to_vec(), b"null".to_vec());
+        while let Some(key) = map.next_key::<String>()? {
+            let text = match key.as_str() {
+                "metadata" => {
+                    meta = map.next_value()?;
+                    continue;
+                }
+                "spec" => &mut spec,
+                "status" => &mut status,
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            text.clear();
+            map.next_value_seed(Copy(text))?;
+        }
+        let metadata = ObjectMeta::from(meta);
+        let read = parse::<UnifiedModelSpec>(&spec).and_then(|spec| Ok((spec, parse::<Option<_>>(&status)?)));
+        Ok(WireModel(match read {
+            Ok((spec, status)) => Ok(UnifiedModel { metadata, spec, status }),
+            Err(error) => Err((metadata, error)),
+        }))
+    }
+}
+
+fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(text).map_err(|error| error.to_string())
+}
+
+impl<'de> Deserialize<'de> for WireModel {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ModelVisitor)
+    }
+}
+
+impl Resource for WireModel {
+    type DynamicType = ();
+    type Scope = <UnifiedModel as Resource>::Scope;
+
+    fn kind(dt: &()) -> Cow<'_, str> {
+        UnifiedModel::kind(dt)
+    }
+
+    fn group(dt: &()) -> Cow<'_, str> {
+        UnifiedModel::group(dt)
+    }
+
+    fn version(dt: &()) -> Cow<'_, str> {
+        UnifiedModel::version(dt)
+    }
+
+    fn plural(dt: &()) -> Cow<'_, str> {
+        UnifiedModel::plural(dt)
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        match &self.0 {
+            Ok(object) => &object.metadata,
+            Err((metadata, _)) => metadata,
+        }
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        match &mut self.0 {
+            Ok(object) => &mut object.metadata,
+            Err((metadata, _)) => metadata,
+        }
+    }
 }
 
 fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
@@ -216,7 +334,7 @@ impl Resource for WirePod {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -234,9 +352,25 @@ mod tests {
         let replicas = || json!({"f:spec": {"f:replicas": {}, "f:template": {"f:spec": {}}}, "f:metadata": {}});
         let ours = deployment(names::MANAGER, replicas());
         assert!(ours.replicas_are_ours);
-        assert_eq!((ours.metadata.name.as_deref(), &ours.fields["spec"]["replicas"]), (Some("d"), &json!(2)));
-        assert_eq!(ours.fields.len(), 1, "neither status nor kind is kept");
+        let text = String::from_utf8(ours.fields).unwrap();
+        assert_eq!((ours.metadata.name.as_deref(), text.as_str()), (Some("d"), r#"{"spec":{"replicas":2}}"#));
         assert!(!deployment("kube-controller-manager", replicas()).replicas_are_ours);
         assert!(!deployment(names::MANAGER, json!({"f:spec": {"f:template": {}}})).replicas_are_ours);
+    }
+
+    #[test]
+    fn an_object_of_another_release_is_known_by_its_name() {
+        let read = |spec: Value, status: Value| {
+            let metadata = json!({"name": "m", "namespace": "n", "generation": 2});
+            let object = json!({"apiVersion": "v", "kind": "UnifiedModel", "metadata": metadata, "spec": spec, "status": status});
+            serde_json::from_str::<WireModel>(&object.to_string()).unwrap()
+        };
+        let spec = || json!({"model": {"source": {"uri": "s3://a/b"}}, "tasks": [{"name": "search"}]});
+        let object = read(spec(), json!({"observedGeneration": 1, "tasks": []})).0.unwrap();
+        assert_eq!((object.metadata.generation, object.status.unwrap().observed_generation), (Some(2), Some(1)));
+        for other in [read(json!({"tasks": 1}), Value::Null), read(spec(), json!({"tasks": 1}))] {
+            assert_eq!(other.meta().name.as_deref(), Some("m"));
+            assert!(other.0.is_err());
+        }
     }
 }

@@ -13,7 +13,7 @@ use unimodel_crds::{UnifiedModel, UnifiedModelStatus};
 use super::children::{Child, Kind};
 use super::leader::{Claim, WRITE};
 use super::names;
-use super::wire::WireChild;
+use super::wire::{WireChild, WireModel};
 
 /// The name under which the number of pods is handed to an autoscaler.
 const REPLICAS_MANAGER: &str = "unimodel-operator-replicas";
@@ -80,7 +80,7 @@ impl Writer {
     /// [`WriteError`]
     pub async fn create(&self, namespace: &str, child: &Child) -> Result<WireChild, WriteError> {
         // A version that no object has: it is applied only where there is none, and never to what others have made.
-        let mut value = child.value.clone();
+        let mut value = Value::clone(&child.value);
         value["metadata"]["resourceVersion"] = "1".into();
         let api = self.api(child.kind, namespace);
         let params = PatchParams::apply(names::MANAGER).force();
@@ -92,7 +92,7 @@ impl Writer {
     /// # Errors
     /// [`WriteError`]
     pub async fn update(&self, namespace: &str, child: &Child, uid: &str) -> Result<WireChild, WriteError> {
-        let mut value = child.value.clone();
+        let mut value = Value::clone(&child.value);
         value["metadata"]["uid"] = uid.into();
         let api = self.api(child.kind, namespace);
         let params = PatchParams::apply(names::MANAGER).force();
@@ -138,7 +138,7 @@ impl Writer {
     ///
     /// # Errors
     /// [`WriteError`]
-    pub async fn status(&self, object: &UnifiedModel, status: &UnifiedModelStatus) -> Result<UnifiedModel, WriteError> {
+    pub async fn status(&self, object: &UnifiedModel, status: &UnifiedModelStatus) -> Result<WireModel, WriteError> {
         let metadata = &object.metadata;
         let (namespace, name) = (metadata.namespace.as_deref(), metadata.name.as_deref());
         let value = json!({
@@ -146,7 +146,7 @@ impl Writer {
             "metadata": {"name": name, "uid": metadata.uid},
             "status": status,
         });
-        let api: Api<UnifiedModel> = Api::namespaced(self.client.clone(), namespace.unwrap_or_default());
+        let api: Api<WireModel> = Api::namespaced(self.client.clone(), namespace.unwrap_or_default());
         let params = PatchParams::apply(names::MANAGER).force();
         self.write(api.patch_status(name.unwrap_or_default(), &params, &Patch::Apply(&value))).await
     }

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde_json::Value;
 use unimodel_crds::{Model, UnifiedModelStatus, check};
+use unimodel_operator::cluster::child::DeploymentFacts;
 use unimodel_operator::cluster::children::{Child, Input, Kind, Owner, Scaling, Store, children, scaling};
-use unimodel_operator::cluster::observed::DeploymentFacts;
 use unimodel_operator::cluster::routes::{Place, Versions, routes};
 use unimodel_operator::{Plan, Snapshot, plan};
 
@@ -53,7 +53,7 @@ fn of(model: &Model, scaling: &[(&str, Scaling)]) -> Vec<Child> {
 }
 
 fn find<'a>(children: &'a [Child], kind: Kind, name: &str) -> Option<&'a Value> {
-    children.iter().find(|child| child.kind == kind && child.name == name).map(|child| &child.value)
+    children.iter().find(|child| child.kind == kind && child.name == name).map(|child| child.value.as_ref())
 }
 
 fn template(spec: &str, image: &str) -> Value {

@@ -8,8 +8,10 @@ mod server;
 mod store;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kube::core::ApiResource;
+use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use unimodel_crds::Model;
@@ -17,8 +19,8 @@ use unimodel_gateway::routes::Routes;
 
 pub use store::Store;
 
+use super::child::DeploymentFacts;
 use super::names;
-use super::observed::DeploymentFacts;
 use crate::plan::{Plan, Workload};
 
 /// Annotation: a digest of what was applied, so that a field that is applied no longer is noticed.
@@ -117,11 +119,11 @@ pub struct Child {
     /// Its name.
     pub name: String,
     /// Its fields.
-    pub value: Value,
+    pub value: Arc<Value>,
 }
 
 /// Who says how many servers a task has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Scaling {
     /// We do.
     Fixed(u32),
@@ -166,7 +168,7 @@ pub fn children(input: &Input<'_>) -> Vec<Child> {
         children.extend(server::children(input, workload));
     }
     for child in &mut children {
-        seal(&mut child.value);
+        seal(Arc::make_mut(&mut child.value));
     }
     children.sort_by_key(|child| child.kind);
     children
@@ -197,7 +199,7 @@ fn child(input: &Input<'_>, kind: Kind, name: &str, task: Option<&str>, body: Va
             value[name] = field;
         }
     }
-    Child { kind, name: name.to_owned(), value }
+    Child { kind, name: name.to_owned(), value: Arc::new(value) }
 }
 
 /// Writes down digests of all that is applied, and of a Deployment's pods.

@@ -1,5 +1,7 @@
 //! A task's servers.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use unimodel_crds::{CacheVolume, Device, Model, Task};
 
@@ -90,7 +92,7 @@ fn deployment(input: &Input<'_>, name: &str, task: &Task, workload: &Workload, s
     }
     let mut deployment = child(input, Kind::Deployment, name, Some(&task.name), json!({"spec": spec}));
     let by = if matches!(scaling, Scaling::Autoscaled(_)) { "autoscaler" } else { "operator" };
-    deployment.value["metadata"]["annotations"][REPLICAS_BY] = by.into();
+    Arc::make_mut(&mut deployment.value)["metadata"]["annotations"][REPLICAS_BY] = by.into();
     deployment
 }
 
