@@ -76,7 +76,7 @@ impl ContextEncoder {
         let config = &schema.network;
         let width = config.width;
         let tensor = |name: &str| floats(network.tensor(name));
-        let matrix = |name: &str, width| Ok::<_, ModelError>(ItemMatrix::new(&*values(network.tensor(name))?, width));
+        let matrix = |name: &str, width| Ok::<_, ModelError>(ItemMatrix::new(&values(network.tensor(name))?, width));
         let element = |element: &unimodel_model::schema::Element| {
             let name = |part: &str| format!("context.{}.{part}", element.name);
             let packed =

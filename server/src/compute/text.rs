@@ -23,7 +23,7 @@ impl TextTable {
         let width = network.schema().network.text_width;
         Ok(Self {
             kernels,
-            rows: ItemMatrix::new(&*values(network.tensor("text.table"))?, width),
+            rows: ItemMatrix::new(&values(network.tensor("text.table"))?, width),
             idf: floats(network.tensor("text.log_idf"))?.into_iter().map(f32::exp).collect(),
         })
     }

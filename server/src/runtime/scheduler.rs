@@ -413,7 +413,7 @@ mod tests {
                 let _ = released.lock().unwrap().recv();
                 None
             });
-            self.submit(&job, 1, 1, FAR).unwrap();
+            self.submit(&job, 1, 20, FAR).unwrap();
             begun.recv().unwrap();
             release
         }
