@@ -102,7 +102,8 @@ fn task_ready(task: &Task, replicas: &[&Replica], ready: usize, before: Option<T
     let wanted = task.min_replicas as usize;
     let outdated = replicas.iter().filter(|replica| replica.outdated && replica.ready()).count();
     if ready - outdated >= wanted {
-        return Ok(Trouble::new("Serving", format!("{wanted} servers answer")));
+        let text = if wanted == 1 { "1 server answers".to_owned() } else { format!("{wanted} servers answer") };
+        return Ok(Trouble::new("Serving", text));
     }
     let count = match outdated {
         0 => format!("{ready} of {wanted} servers answer"),

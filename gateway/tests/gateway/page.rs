@@ -81,9 +81,14 @@ impl Browser {
         format!("/element/{}", found[ELEMENT].as_str().unwrap())
     }
 
+    /// In one step, since the page may put another element in the place of one that was found.
     async fn text(&self, css: &str) -> String {
-        let element = self.find(css).await;
-        self.send(Method::GET, &format!("{element}/text"), Value::Null).await.as_str().unwrap().to_owned()
+        let script = r"return document.querySelector(arguments[0]).innerText.replace(/\t+/g, ' ').trim()";
+        self.send(Method::POST, "/execute/sync", json!({"script": script, "args": [css]}))
+            .await
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// The text of an element once it has some that `fits`.
