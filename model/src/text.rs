@@ -9,13 +9,25 @@ pub const MAX_CHARACTERS: usize = 256;
 
 /// Lower-case words of letters and digits, any other character separating them. Any UTF-8 is accepted.
 pub fn words(text: &str) -> impl Iterator<Item = String> {
-    let normal: String = text
-        .chars()
-        .take(MAX_CHARACTERS)
-        .flat_map(char::to_lowercase)
-        .map(|c| if c.is_alphanumeric() { c } else { ' ' })
-        .collect();
-    normal.split(' ').filter(|w| !w.is_empty()).map(str::to_owned).collect::<Vec<_>>().into_iter()
+    let mut words = Vec::new();
+    for_each_word(text.chars(), |marked| words.push(marked[1..marked.len() - 1].iter().collect()));
+    words.into_iter()
+}
+
+/// Calls `found` with each word between its boundary marks.
+fn for_each_word(text: impl Iterator<Item = char>, mut found: impl FnMut(&[char])) {
+    let mut word = vec!['<'];
+    let mut end = |word: &mut Vec<char>| {
+        if word.len() > 1 {
+            word.push('>');
+            found(word);
+            word.truncate(1);
+        }
+    };
+    for c in text.take(MAX_CHARACTERS).flat_map(char::to_lowercase) {
+        if c.is_alphanumeric() { word.push(c) } else { end(&mut word) }
+    }
+    end(&mut word);
 }
 
 /// The buckets of a text with how often each occurs, by rising bucket; empty for a text without letters or digits.
@@ -26,24 +38,15 @@ pub fn ngrams(text: &str, buckets: usize) -> Vec<(u32, f32)> {
 /// The same of a text that comes character by character.
 pub fn ngrams_of(text: impl Iterator<Item = char>, buckets: usize) -> Vec<(u32, f32)> {
     let mut found: Vec<u32> = Vec::new();
-    let mut word = vec!['<'];
-    let mut end = |word: &mut Vec<char>| {
-        if word.len() > 1 {
-            word.push('>');
-            let mut push = |kind: u8, gram: &[char]| found.push((hash(kind, gram) % buckets as u64) as u32);
-            push(0, word);
-            word.windows(2).for_each(|pair| push(2, pair));
-            for triple in word.windows(3) {
-                push(3, triple);
-                push(1, &[triple[0], triple[2]]);
-            }
-            word.truncate(1);
+    let mut push = |kind: u8, gram: &[char]| found.push((hash(kind, gram) % buckets as u64) as u32);
+    for_each_word(text, |word| {
+        push(0, word);
+        word.windows(2).for_each(|pair| push(2, pair));
+        for triple in word.windows(3) {
+            push(3, triple);
+            push(1, &[triple[0], triple[2]]);
         }
-    };
-    for c in text.take(MAX_CHARACTERS).flat_map(char::to_lowercase) {
-        if c.is_alphanumeric() { word.push(c) } else { end(&mut word) }
-    }
-    end(&mut word);
+    });
     found.sort_unstable();
     let mut counts: Vec<(u32, f32)> = Vec::with_capacity(found.len());
     for bucket in found {

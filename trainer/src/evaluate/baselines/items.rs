@@ -7,6 +7,7 @@ use nalgebra::{DMatrix, DMatrixViewMut};
 use rayon::prelude::*;
 use unimodel_model::catalogue::Catalogue;
 use unimodel_model::context::Value;
+use unimodel_model::item_ids::ItemIds;
 use unimodel_model::schema::{Element, ElementType, Entity};
 
 use crate::evaluate::cases::Case;
@@ -116,7 +117,7 @@ fn inverse(matrix: DMatrix<f32>) -> Option<DMatrix<f32>> {
 
 /// The items that a request comes with.
 pub(super) struct History {
-    items: HashMap<String, u32>,
+    items: Arc<ItemIds>,
     /// Elements that hold a list of items.
     lists: Vec<String>,
     /// Elements that hold one item.
@@ -135,8 +136,12 @@ impl History {
             let elements = elements.iter().filter(move |e| e.of == Entity::Item && e.kind == kind);
             elements.map(|e| e.name.clone()).collect()
         };
-        let items = catalogue.ids().iter().zip(0..).map(|(id, item)| (id.to_owned(), item)).collect();
-        Self { items, lists: of_kind(ElementType::IdList), single: of_kind(ElementType::Id), liked }
+        Self {
+            items: catalogue.ids().clone(),
+            lists: of_kind(ElementType::IdList),
+            single: of_kind(ElementType::Id),
+            liked,
+        }
     }
 
     /// Its history, the most recent last; without one, its source item.
@@ -150,10 +155,10 @@ impl History {
             Some(Value::List(ids)) => Some(ids),
             _ => None,
         });
-        let mut items: Vec<u32> = lists.flatten().filter_map(|id| self.items.get(id).copied()).filter(likes).collect();
+        let mut items: Vec<u32> = lists.flatten().filter_map(|id| self.items.find(id)).filter(likes).collect();
         if items.is_empty() {
             items.extend(self.single.iter().filter_map(|element| match case.context.get(element) {
-                Some(Value::Text(id)) => self.items.get(id).copied(),
+                Some(Value::Text(id)) => self.items.find(id),
                 _ => None,
             }));
         }
