@@ -14,9 +14,7 @@ use super::mlp::{Dense, DenseWeights};
 use super::packed::Packed;
 use super::tensor::{floats, values};
 use super::text::TextTable;
-
-/// Guards square roots and divisions by a norm, as in the network.
-const EPSILON: f32 = 1e-6;
+use super::vector::{EPSILON, add};
 
 /// What turns contexts into vectors.
 #[derive(Clone, Debug)]
@@ -232,8 +230,4 @@ impl ContextEncoder {
 /// Weights of a list's entries, the last of age 0: the exponential of minus the age times the rate.
 fn decay(rate: f32, length: usize) -> impl Iterator<Item = f32> {
     (0..length).rev().map(move |age| (-rate * age as f32).exp())
-}
-
-fn add(sum: &mut [f32], more: &[f32]) {
-    sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
 }

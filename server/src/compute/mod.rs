@@ -15,3 +15,4 @@ mod text;
 pub mod threads;
 pub mod top;
 mod tower;
+mod vector;

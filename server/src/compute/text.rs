@@ -6,9 +6,7 @@ use unimodel_model::network::Network;
 use super::items::ItemMatrix;
 use super::kernels::Kernels;
 use super::tensor::{floats, values};
-
-/// Guards square roots and divisions by a norm, as in the network.
-const EPSILON: f32 = 1e-6;
+use super::vector::EPSILON;
 
 /// The n-grams' vectors.
 #[derive(Clone, Debug)]

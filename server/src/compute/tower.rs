@@ -13,6 +13,7 @@ use super::kernels::{Activation, Kernels, Rows};
 use super::packed::Packed;
 use super::tensor::{Values, floats, values};
 use super::text::TextTable;
+use super::vector::{add, add_scaled};
 
 /// Items whose texts are projected together.
 const CHUNK: usize = 256;
@@ -147,19 +148,17 @@ impl<'a> Tower<'a> {
         let at = item as usize;
         vector.copy_from_slice(row(&self.table, at, self.width));
         biases.copy_from_slice(row(&self.item_bias, at, self.heads));
-        biases.iter_mut().zip(&self.popularity).for_each(|(bias, scale)| *bias += self.log_popularity[at] * scale);
+        add_scaled(biases, self.log_popularity[at], &self.popularity);
         for CategoryWeights { categories, table, priors } in &self.categories {
             let rows = categories.rows(item);
             let weight = 1.0 / (rows.len() as f32).sqrt();
             for category in rows.map(|category| category as usize) {
-                let of_category = row(table, category, self.width);
-                vector.iter_mut().zip(of_category).for_each(|(sum, x)| *sum += weight * x);
+                add_scaled(vector, weight, row(table, category, self.width));
                 add(biases, row(priors, category, self.heads));
             }
         }
         for (numbers, weights) in &self.numbers {
-            let value = numbers.value(item);
-            vector.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += value * weight);
+            add_scaled(vector, numbers.value(item), weights);
         }
         if let Some(table) = &self.linear {
             linear.copy_from_slice(row(table, at, self.linear_width));
@@ -169,8 +168,4 @@ impl<'a> Tower<'a> {
 
 fn row(table: &[f32], at: usize, width: usize) -> &[f32] {
     &table[at * width..][..width]
-}
-
-fn add(sum: &mut [f32], more: &[f32]) {
-    sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
 }

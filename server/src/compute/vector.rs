@@ -1,0 +1,14 @@
+//! Vectors as slices, where a kernel would not pay.
+
+/// Guards square roots and divisions by a norm, as in the network.
+pub(super) const EPSILON: f32 = 1e-6;
+
+/// `sum += more`
+pub(super) fn add(sum: &mut [f32], more: &[f32]) {
+    sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+}
+
+/// `sum += scale · more`
+pub(super) fn add_scaled(sum: &mut [f32], scale: f32, more: &[f32]) {
+    sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += scale * more);
+}
