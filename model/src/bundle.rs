@@ -7,9 +7,10 @@ use candle_core::{Device, Tensor};
 use crate::catalogue::Catalogue;
 use crate::error::ModelError;
 use crate::features::{EncodedContext, Encoder};
-use crate::network::{Network, Tensors};
+use crate::network::Network;
 use crate::profiles::Profiles;
 use crate::schema::Schema;
+use crate::weights::Weights;
 
 /// File names inside a version.
 pub mod files {
@@ -39,13 +40,14 @@ pub struct Model {
     pub profiles: Option<Profiles>,
     /// Encodes requests.
     pub encoder: Encoder,
-    /// The network.
-    pub network: Network,
+    /// The weights, in their file.
+    pub weights: Weights,
 }
 
 impl Model {
-    /// Reads a version's folder, whose digests the store has verified.
-    pub fn open(dir: &Path, device: &Device) -> Result<Self, ModelError> {
+    /// Reads a version's folder, but of the weights only their shapes. Memory goes by what the other files say, which the
+    /// store has verified.
+    pub fn open(dir: &Path) -> Result<Self, ModelError> {
         let path = dir.join(files::SCHEMA);
         let bytes = std::fs::read(&path).map_err(|source| ModelError::Read { path, source })?;
         let schema: Schema = serde_json::from_slice(&bytes).map_err(|e| ModelError::Schema(e.to_string()))?;
@@ -54,15 +56,15 @@ impl Model {
             Some(key) => Some(Profiles::read(&dir.join(files::USERS), key, &schema.context)?),
             None => None,
         };
-        let path = dir.join(files::WEIGHTS);
-        if !path.exists() {
-            let source = std::io::Error::from(std::io::ErrorKind::NotFound);
-            return Err(ModelError::Read { path, source });
-        }
-        let tensors: Tensors = candle_core::safetensors::load(&path, device)?.into_iter().collect();
-        let network = Network::new(&schema, &catalogue, tensors)?;
+        let weights = Weights::open(&dir.join(files::WEIGHTS))?;
+        weights.check(&schema, catalogue.len())?;
         let encoder = Encoder::new(&schema, &catalogue);
-        Ok(Self { schema, catalogue, profiles, encoder, network })
+        Ok(Self { schema, catalogue, profiles, encoder, weights })
+    }
+
+    /// The network in plain candle.
+    pub fn network(&self, device: &Device) -> Result<Network, ModelError> {
+        Network::new(&self.schema, &self.catalogue, self.weights.tensors(device)?)
     }
 }
 

@@ -14,5 +14,6 @@ pub mod store;
 pub mod text;
 pub mod threads;
 pub mod version;
+pub mod weights;
 
 pub use candle_core::Device;

@@ -100,8 +100,9 @@ fn copy_table(from: &Path, to: PathBuf) -> Result<(), TrainError> {
 
 /// Scores of some validation requests, by the files just written: what a reader gets is what was computed.
 fn write_golden(dir: &Path, pipeline: &Pipeline, labels: &Path) -> Result<(), TrainError> {
-    let model = Model::open(dir, &candle_core::Device::Cpu)?;
-    let oracle = Oracle::new(&model.network)?;
+    let model = Model::open(dir)?;
+    let network = model.network(&candle_core::Device::Cpu)?;
+    let oracle = Oracle::new(&network)?;
     for (head, task) in pipeline.tasks.iter().enumerate() {
         let table = labels.join("tasks").join(format!("{}.parquet", task.name));
         let mut cases = Vec::new();

@@ -128,7 +128,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
 async fn open_parent(store: &Store, version: &VersionId) -> anyhow::Result<(Manifest, Model)> {
     let local = store.load(version, &version_cache()?).await?;
-    let model = Model::open(local.dir(), &unimodel_model::Device::Cpu)?;
+    let model = Model::open(local.dir())?;
     Ok((local.manifest().clone(), model))
 }
 

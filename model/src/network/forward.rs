@@ -74,7 +74,7 @@ impl Network {
     /// # Errors
     /// A tensor that is missing or of another shape.
     pub fn new(schema: &Schema, catalogue: &Catalogue, tensors: Tensors) -> Result<Self> {
-        super::parameters::check(&tensors, schema, catalogue)?;
+        super::parameters::check_shapes(|name| tensors.get(name).map(Tensor::dims), schema, catalogue.len())?;
         Ok(Self { schema: schema.clone(), catalogue: catalogue.clone(), tensors, inputs: OnceLock::new() })
     }
 

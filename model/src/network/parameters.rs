@@ -207,12 +207,15 @@ pub(crate) fn known(encoding: Option<&Encoding>) -> usize {
     }
 }
 
-/// Whether the tensors are those of the schema.
+/// Whether tensors of these shapes are those of the schema over so many items.
 ///
 /// # Errors
 /// Names the first tensor that is missing or of another shape.
-pub(super) fn check(tensors: &Tensors, schema: &Schema, catalogue: &Catalogue) -> Result<(), ModelError> {
-    let items = catalogue.len();
+pub(crate) fn check_shapes<'a>(
+    shape_of: impl Fn(&str) -> Option<&'a [usize]>,
+    schema: &Schema,
+    items: usize,
+) -> Result<(), ModelError> {
     let trained = parameters(schema, items).into_iter().map(|p| (p.name, p.shape));
     let mut computed = vec![(LOG_POPULARITY.to_owned(), vec![items])];
     if let Some(linear) = &schema.network.linear {
@@ -220,14 +223,11 @@ pub(super) fn check(tensors: &Tensors, schema: &Schema, catalogue: &Catalogue) -
         computed.push((LINEAR_ITEM.to_owned(), vec![items, linear.width]));
     }
     for (name, shape) in trained.chain(computed) {
-        let Some(tensor) = tensors.get(&name) else {
+        let Some(found) = shape_of(&name) else {
             return Err(ModelError::Weights(format!("tensor `{name}` is missing")));
         };
-        if tensor.dims() != shape {
-            return Err(ModelError::Weights(format!(
-                "tensor `{name}` is {:?}, the schema asks for {shape:?}",
-                tensor.dims()
-            )));
+        if found != shape {
+            return Err(ModelError::Weights(format!("tensor `{name}` is {found:?}, the schema asks for {shape:?}")));
         }
     }
     Ok(())

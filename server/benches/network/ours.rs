@@ -16,7 +16,7 @@ use unimodel_server::compute::pair::{Pair, PairWeights};
 use unimodel_server::compute::scratch::Scratch;
 
 use super::values;
-use super::world::{Numbers, catalogue, context, schema, tensors};
+use super::world::{Numbers, catalogue, context, schema, tensors, write};
 
 /// Rows that go through the layers together.
 const CHUNK: usize = 48;
@@ -113,13 +113,16 @@ impl Version {
         let ranker = Some(RankerConfig { hidden: vec![256, 128], candidates: 200 });
         let schema = schema(NetworkConfig { ranker, ..NetworkConfig::default() });
         let catalogue = catalogue(&schema, ITEMS, &mut numbers);
-        let network = Network::new(&schema, &catalogue, tensors(&schema, ITEMS, &mut numbers))?;
+        let tensors = tensors(&schema, ITEMS, &mut numbers);
+        let file = tempfile::NamedTempFile::new().expect("a place for a file");
+        let weights = write(&tensors, file.path());
+        let network = Network::new(&schema, &catalogue, tensors)?;
         let encoder = Encoder::new(&schema, &catalogue);
         // One with all elements, as far as there is one.
         let contexts = (0..200).filter_map(|_| encoder.encode(&context(ITEMS, &mut numbers)).ok());
         let context = contexts.max_by_key(|c| c.iter().filter(|e| **e != Encoded::Masked).count()).unwrap_or_default();
         Ok(Self {
-            engine: Engine::new(kernels, &network, NonZeroUsize::MIN)?,
+            engine: Engine::new(kernels, &schema, &catalogue, &weights, NonZeroUsize::MIN)?,
             items: network.items(None)?,
             network,
             context,

@@ -5,14 +5,17 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
+use unimodel_model::network::NetworkConfig;
 
 use crate::fixture::Recipe;
 use crate::process::{Server, Setup};
 use crate::store::Versions;
 use crate::{median, movielens_setup, rounds};
 
-/// Items whose weights are about a gibibyte.
-const MANY_ITEMS: usize = 3_000_000;
+/// Items of networks whose weights are about a gibibyte: of the sizes that networks have by themselves, and of narrow ones,
+/// where a start is about items more than about weights.
+const ITEMS: usize = 460_000;
+const ITEMS_OF_NARROW: usize = 3_000_000;
 
 pub(crate) async fn measure() {
     let mut times = Vec::new();
@@ -24,9 +27,17 @@ pub(crate) async fn measure() {
     }
     println!("MovieLens, empty cache: ready after {:.0} ms (asked 300)", median(times));
 
+    measure_large("default sizes", &Recipe { items: ITEMS, network: NetworkConfig::default(), ..large() }).await;
+    measure_large("narrow", &Recipe { items: ITEMS_OF_NARROW, ..large() }).await;
+}
+
+fn large() -> Recipe {
+    Recipe { profiles: false, ..Recipe::default() }
+}
+
+async fn measure_large(sizes: &str, recipe: &Recipe) {
     let store = Versions::new();
-    let version =
-        store.publish_changed(&Recipe { items: MANY_ITEMS, profiles: false, ..Recipe::default() }, |_| {}).await;
+    let version = store.publish_changed(recipe, |_| {}).await;
     store.promote(&version).await;
     let tasks = "[{name: search, head: h0}]".to_owned();
     let (mut ready, mut read) = (Vec::new(), Vec::new());
@@ -42,8 +53,9 @@ pub(crate) async fn measure() {
     }
     let seconds = |times: &[Duration]| median(times.iter().map(Duration::as_secs_f64).collect());
     println!(
-        "{:.2} GiB, empty cache: ready after {:.2} s, read and hashed in {:.2} s: {:.2}x (asked 1.5)",
+        "{:.2} GiB, {} items, {sizes}, empty cache: ready after {:.2} s, read and hashed in {:.2} s: {:.2}x (asked 1.5)",
         bytes as f64 / f64::from(1 << 30),
+        recipe.items,
         seconds(&ready),
         seconds(&read),
         seconds(&ready) / seconds(&read)

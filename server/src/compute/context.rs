@@ -3,16 +3,18 @@
 //! It computes what [`Network::contexts`](unimodel_model::network::Network::contexts) computes in plain candle, for one
 //! context: that is the reference of what each element adds.
 
+use std::num::NonZeroUsize;
+
 use unimodel_model::error::ModelError;
 use unimodel_model::features::{Encoded, EncodedContext};
-use unimodel_model::network::{LINEAR_CONTEXT, Network};
-use unimodel_model::schema::{ElementType, Entity};
+use unimodel_model::network::LINEAR_CONTEXT;
+use unimodel_model::schema::{ElementType, Entity, Schema};
+use unimodel_model::weights::Weights;
 
 use super::items::ItemMatrix;
 use super::kernels::{Activation, Kernels, Rows};
 use super::mlp::{Dense, DenseWeights};
 use super::packed::Packed;
-use super::tensor::{floats, values};
 use super::text::TextTable;
 use super::vector::{EPSILON, add};
 
@@ -65,16 +67,20 @@ struct History {
 }
 
 impl ContextEncoder {
-    /// Packs the network's context half.
+    /// Packs the context half, and reads large tables on so many threads.
     ///
     /// # Errors
     /// A tensor that cannot be read.
-    pub(super) fn new(kernels: Kernels, network: &Network) -> Result<Self, ModelError> {
-        let schema = network.schema();
+    pub(super) fn new(
+        kernels: Kernels,
+        schema: &Schema,
+        weights: &Weights,
+        threads: NonZeroUsize,
+    ) -> Result<Self, ModelError> {
         let config = &schema.network;
         let width = config.width;
-        let tensor = |name: &str| floats(network.tensor(name));
-        let matrix = |name: &str, width| Ok::<_, ModelError>(ItemMatrix::new(&values(network.tensor(name))?, width));
+        let tensor = |name: &str| weights.read(name);
+        let matrix = |name: &str| ItemMatrix::read(weights, name, threads);
         let element = |element: &unimodel_model::schema::Element| {
             let name = |part: &str| format!("context.{}.{part}", element.name);
             let packed =
@@ -87,10 +93,10 @@ impl ContextEncoder {
                     Element::Number { weight: tensor(&name("weight"))?, bias: tensor(&name("bias"))? }
                 }
                 (ElementType::Category, _) | (ElementType::Id, Entity::Other) => {
-                    Element::Index { table: matrix(&name("table"), width)? }
+                    Element::Index { table: matrix(&name("table"))? }
                 }
                 (ElementType::Id, Entity::Item) => {
-                    Element::Item { table: matrix(&name("table"), width)?, tower: packed("tower", width)? }
+                    Element::Item { table: matrix(&name("table"))?, tower: packed("tower", width)? }
                 }
                 (ElementType::IdList, _) => {
                     let logs = tensor(&name("log_rate"))?;
@@ -100,7 +106,7 @@ impl ContextEncoder {
                         _ => None,
                     };
                     Element::History(History {
-                        table: matrix(&name("table"), config.history_width)?,
+                        table: matrix(&name("table"))?,
                         rates: logs.iter().zip(&config.history_decay).map(|(l, s)| l.exp() * *s as f32).collect(),
                         project: packed("project", inputs)?,
                         direct: packed("direct", inputs)?,
@@ -110,22 +116,22 @@ impl ContextEncoder {
                 (ElementType::Text, _) => Element::Text { project: packed("project", config.text_width)? },
             })
         };
-        let dense = |weights: &str, bias: &str, inputs, outputs| {
-            let layer = DenseWeights { inputs, outputs, weights: tensor(weights)?, bias: tensor(bias)? };
+        let dense = |name: &str, bias: &str, inputs, outputs| {
+            let layer = DenseWeights { inputs, outputs, weights: tensor(name)?, bias: tensor(bias)? };
             Ok::<_, ModelError>(Dense::new(kernels, &layer))
         };
         Ok(Self {
             kernels,
             width,
             elements: schema.context.iter().map(element).collect::<Result<_, _>>()?,
-            tasks: matrix("context.task", width)?,
+            tasks: matrix("context.task")?,
             gain: tensor("block.gain")?,
             block: (
                 dense("block.in", "block.in_bias", width, config.hidden)?,
                 dense("block.out", "block.out_bias", config.hidden, width)?,
             ),
-            text: TextTable::new(kernels, network)?,
-            linear: config.linear.as_ref().map(|linear| matrix(LINEAR_CONTEXT, linear.width)).transpose()?,
+            text: TextTable::new(kernels, weights)?,
+            linear: config.linear.as_ref().map(|_| matrix(LINEAR_CONTEXT)).transpose()?,
         })
     }
 

@@ -11,9 +11,12 @@ use std::ops::Range;
 
 use candle_core::Device;
 use unimodel_model::bundle::LEFT_BEHIND;
+use unimodel_model::catalogue::Catalogue;
 use unimodel_model::error::ModelError;
 use unimodel_model::features::EncodedContext;
-use unimodel_model::network::Network;
+use unimodel_model::network::ItemReader;
+use unimodel_model::schema::Schema;
+use unimodel_model::weights::Weights;
 
 use super::context::ContextEncoder;
 use super::device::DeviceItems;
@@ -22,14 +25,13 @@ use super::kernels::Kernels;
 use super::mlp::{DenseWeights, MlpWeights};
 use super::pair::{Cancelled, Pair, PairContext, PairWeights};
 use super::scratch::Scratch;
-use super::tensor::floats;
 use super::top::{Scored, Top, sort};
-use super::tower::{ItemHalf, item_half};
+use super::tower::{ItemHalf, Tower};
 
 /// Items whose dot products are computed between two questions whether to go on.
 const RETRIEVE_CHUNK: usize = 1024;
 
-/// One version, ready to score. It keeps nothing of the network that it is made from.
+/// One version, ready to score.
 #[derive(Debug)]
 pub struct Engine {
     kernels: Kernels,
@@ -78,19 +80,28 @@ pub enum Candidates<'a> {
 }
 
 impl Engine {
-    /// Packs a network for the kernels and computes the item half of all items, on so many threads.
+    /// Packs weights, which fit the schema and the catalogue, for the kernels, and computes the item half of all items, on
+    /// so many threads.
     ///
     /// # Errors
     /// A tensor that cannot be read.
-    pub fn new(kernels: Kernels, network: &Network, threads: NonZeroUsize) -> Result<Self, ModelError> {
-        let contexts = ContextEncoder::new(kernels, network)?;
-        let ItemHalf { vectors: items, biases } = item_half(kernels, network, contexts.text(), threads)?;
+    pub fn new(
+        kernels: Kernels,
+        schema: &Schema,
+        catalogue: &Catalogue,
+        weights: &Weights,
+        threads: NonZeroUsize,
+    ) -> Result<Self, ModelError> {
+        let contexts = ContextEncoder::new(kernels, schema, weights, threads)?;
+        let reader = ItemReader::new(schema, catalogue);
+        let tower = Tower::new(kernels, schema, weights, &reader, contexts.text())?;
+        let ItemHalf { vectors: items, biases } = tower.item_half(catalogue.len(), threads)?;
         Ok(Self {
             kernels,
             contexts,
-            ranker: Ranker::new(kernels, network, &items)?,
+            ranker: Ranker::new(kernels, schema, weights, &items)?,
             items,
-            heads: Head::all(network, &biases)?,
+            heads: Head::all(schema, weights, &biases)?,
             device: None,
         })
     }
@@ -258,12 +269,12 @@ impl Engine {
 
 impl Head {
     /// All, with what each adds to each item's score, `[items, heads]`.
-    fn all(network: &Network, biases: &[f32]) -> Result<Vec<Self>, ModelError> {
-        let scales = |name| Ok::<_, ModelError>(floats(network.tensor(name))?.into_iter().map(f32::exp));
+    fn all(schema: &Schema, weights: &Weights, biases: &[f32]) -> Result<Vec<Self>, ModelError> {
+        let scales = |name| Ok::<_, ModelError>(weights.read(name)?.into_iter().map(f32::exp));
         let shared = scales("head.log_scale")?;
         let text = scales("head.log_text")?;
-        let heads = network.schema().heads.len();
-        let linear: Vec<f32> = match network.schema().network.linear {
+        let heads = schema.heads.len();
+        let linear: Vec<f32> = match schema.network.linear {
             Some(_) => scales("head.log_linear")?.collect(),
             None => vec![0.0; heads],
         };
@@ -280,10 +291,14 @@ impl Head {
 }
 
 impl Ranker {
-    fn new(kernels: Kernels, network: &Network, items: &ItemMatrix) -> Result<Option<Self>, ModelError> {
-        let schema = network.schema();
+    fn new(
+        kernels: Kernels,
+        schema: &Schema,
+        weights: &Weights,
+        items: &ItemMatrix,
+    ) -> Result<Option<Self>, ModelError> {
         let Some(config) = &schema.network.ranker else { return Ok(None) };
-        let tensor = |name: &str| floats(network.tensor(name));
+        let tensor = |name: &str| weights.read(name);
         let first = config.hidden[0];
         let mut hidden = Vec::new();
         for (layer, sizes) in (1..).zip(config.hidden.windows(2)) {
@@ -297,14 +312,14 @@ impl Ranker {
         let width = schema.network.width;
         let context =
             DenseWeights { inputs: width, outputs: first, weights: tensor("ranker.context")?, bias: vec![0.0; first] };
-        let weights = PairWeights {
+        let pair = PairWeights {
             context,
             item: tensor("ranker.item")?,
             product: Some(tensor("ranker.product")?),
             rest: MlpWeights { hidden, out: tensor("ranker.out")?, out_bias: 0.0 },
         };
         Ok(Some(Self {
-            pair: Pair::new(kernels, &weights, items.all(width)),
+            pair: Pair::new(kernels, &pair, items.all(width)),
             head_bias: tensor("ranker.head")?.chunks_exact(first).map(<[f32]>::to_vec).collect(),
             candidates: config.candidates,
         }))

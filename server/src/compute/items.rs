@@ -1,7 +1,16 @@
 //! The items' vectors.
 
+use std::num::NonZeroUsize;
+
+use unimodel_model::error::ModelError;
+use unimodel_model::weights::Weights;
+
 use super::aligned::AlignedVec;
 use super::kernels::Rows;
+use super::threads::in_parallel;
+
+/// Rows that are read together.
+const READ_CHUNK: usize = 4096;
 
 /// One row per item, at the start of a cache line each.
 #[derive(Clone, Debug)]
@@ -30,6 +39,34 @@ impl ItemMatrix {
             matrix.row_mut(item as u32).copy_from_slice(row);
         }
         matrix
+    }
+
+    /// A tensor `[count, width]`, read on so many threads.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) fn read(weights: &Weights, name: &str, threads: NonZeroUsize) -> Result<Self, ModelError> {
+        let (count, width) = match weights.shape(name)? {
+            [count, width] => (*count, *width),
+            shape => {
+                return Err(ModelError::Weights(format!("tensor `{name}` is {shape:?}, expected rows and columns")));
+            }
+        };
+        let mut matrix = Self::zeros(count, width);
+        let stride = matrix.stride;
+        let chunks = (0..count).step_by(READ_CHUNK).zip(matrix.data.chunks_mut(READ_CHUNK * stride));
+        in_parallel(threads, chunks, |(first, rows)| {
+            if stride == width {
+                return weights.read_at(name, first * width, rows);
+            }
+            let mut dense = vec![0.0; rows.len() / stride * width];
+            weights.read_at(name, first * width, &mut dense)?;
+            for (row, dense) in rows.chunks_exact_mut(stride).zip(dense.chunks_exact(width)) {
+                row[..width].copy_from_slice(dense);
+            }
+            Ok(())
+        })?;
+        Ok(matrix)
     }
 
     /// How many items there are.

@@ -10,7 +10,6 @@ pub mod mlp;
 pub mod packed;
 pub mod pair;
 pub mod scratch;
-mod tensor;
 mod text;
 pub mod threads;
 pub mod top;

@@ -1,6 +1,8 @@
 //! Where threads run, and how urgently.
 
-use std::io;
+use std::num::NonZeroUsize;
+use std::sync::{Mutex, PoisonError};
+use std::{io, panic, thread};
 
 /// The cores that this process may run on; in a container those of its cpuset.
 ///
@@ -62,6 +64,31 @@ pub fn keep_rayon_to_one_thread() -> Result<(), rayon::ThreadPoolBuildError> {
     rayon::ThreadPoolBuilder::new().num_threads(1).thread_name(|_| "prepare".into()).start_handler(lower).build_global()
 }
 
+/// Lets so many threads, this one among them, do pieces of work, each the first that is left.
+///
+/// # Errors
+/// Of a piece: some of the others are not done then.
+pub(super) fn in_parallel<P: Send, E: Send>(
+    threads: NonZeroUsize,
+    pieces: impl Iterator<Item = P> + Send,
+    work: impl Fn(P) -> Result<(), E> + Sync,
+) -> Result<(), E> {
+    let pieces = Mutex::new(pieces);
+    let next = || pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let run = || {
+        while let Some(piece) = next() {
+            work(piece)?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..threads.get()).map(|_| scope.spawn(run)).collect();
+        let own = run();
+        let joined = others.into_iter().map(|other| other.join().unwrap_or_else(|panic| panic::resume_unwind(panic)));
+        joined.fold(own, Result::and)
+    })
+}
+
 #[cfg(all(test, target_os = "linux"))]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -95,5 +122,20 @@ mod tests {
         });
         assert_eq!(lowered.join().unwrap(), 19);
         assert_eq!(nice(), before);
+    }
+
+    #[test]
+    fn every_piece_is_done_once_by_any_number_of_threads_and_an_error_comes_back() {
+        for threads in 1..5 {
+            let threads = NonZeroUsize::new(threads).unwrap();
+            let mut done = vec![0; 100];
+            in_parallel(threads, done.iter_mut(), |piece| {
+                *piece += 1;
+                Ok::<_, ()>(())
+            })
+            .unwrap();
+            assert_eq!(done, [1; 100]);
+            assert_eq!(in_parallel(threads, 0..100, |piece| if piece == 40 { Err(piece) } else { Ok(()) }), Err(40));
+        }
     }
 }

@@ -1,22 +1,27 @@
 //! The item tower: what a version knows of its items before any request, once for the version.
 //!
-//! It computes what [`Network::items`] computes in plain candle, without memory for what lies between: that is the
+//! It computes what [`Network::items`](unimodel_model::network::Network::items) computes in plain candle, without memory for what lies between: that is the
 //! reference of what each attribute adds.
 
 use std::num::NonZeroUsize;
+use std::ops::Range;
 
 use unimodel_model::error::ModelError;
-use unimodel_model::network::{Categories, ITEM_BIAS, ItemReader, LINEAR_ITEM, LOG_POPULARITY, Network, Numbers};
+use unimodel_model::network::{Categories, ITEM_BIAS, ItemReader, LINEAR_ITEM, LOG_POPULARITY, Numbers};
+use unimodel_model::schema::Schema;
+use unimodel_model::weights::Weights;
 
 use super::items::ItemMatrix;
-use super::kernels::{Activation, Kernels, Rows};
+use super::kernels::Kernels;
 use super::packed::Packed;
-use super::tensor::{Values, floats, values};
 use super::text::TextTable;
-use super::vector::{add, add_scaled};
+use super::threads::in_parallel;
+use super::vector::{add, add_scaled, unit_scale};
 
-/// Items whose texts are projected together.
+/// Items whose rows are read together: few enough that they stay in the second cache.
 const CHUNK: usize = 256;
+
+const ITEM_TABLE: &str = "item.table";
 
 /// The item half.
 pub(super) struct ItemHalf {
@@ -26,48 +31,20 @@ pub(super) struct ItemHalf {
     pub(super) biases: Vec<f32>,
 }
 
-/// Computes the item half on so many threads.
-///
-/// # Errors
-/// A tensor that cannot be read.
-pub(super) fn item_half(
-    kernels: Kernels,
-    network: &Network,
-    text: &TextTable,
-    threads: NonZeroUsize,
-) -> Result<ItemHalf, ModelError> {
-    let reader = ItemReader::new(network.schema(), network.catalogue());
-    let tower = Tower::new(kernels, network, &reader, text)?;
-    let (count, heads) = (network.catalogue().len(), network.schema().heads.len());
-    let mut vectors = ItemMatrix::zeros(count, tower.width + tower.linear_width + text.width());
-    let mut biases = vec![0.0; count * heads];
-    let (stride, share) = (vectors.stride(), count.div_ceil(threads.get()).max(1));
-    std::thread::scope(|scope| {
-        let shares = vectors.data_mut().chunks_mut(share * stride).zip(biases.chunks_mut(share * heads));
-        for (first, (rows, biases)) in (0..count as u32).step_by(share).zip(shares) {
-            let tower = &tower;
-            scope.spawn(move || tower.compute(first, rows, stride, biases));
-        }
-    });
-    Ok(ItemHalf { vectors, biases })
-}
-
-/// The tower's weights, of large tables where they are.
-struct Tower<'a> {
-    kernels: Kernels,
+/// The tower's weights, of tables of all items where they are.
+pub(super) struct Tower<'a> {
     width: usize,
     linear_width: usize,
     heads: usize,
-    table: Values<'a>,
-    linear: Option<Values<'a>>,
-    log_popularity: Values<'a>,
+    weights: &'a Weights,
     popularity: Vec<f32>,
-    item_bias: Values<'a>,
     categories: Vec<CategoryWeights<'a>>,
     numbers: Vec<(&'a Numbers<'a>, Vec<f32>)>,
     reader: &'a ItemReader<'a>,
     text: &'a TextTable,
-    project: Option<Packed>,
+    /// Of texts the table, and beside it what it adds to the vector, `[n-grams, text_width + width]`: a sum of its rows is
+    /// the text's vector before it gets its length, and that times the projection.
+    projected: Option<ItemMatrix>,
 }
 
 /// Of an attribute of categories.
@@ -80,75 +57,110 @@ struct CategoryWeights<'a> {
 }
 
 impl<'a> Tower<'a> {
-    fn new(
+    /// Reads what is not a table of all items.
+    ///
+    /// # Errors
+    /// A tensor that cannot be read.
+    pub(super) fn new(
         kernels: Kernels,
-        network: &'a Network,
+        schema: &'a Schema,
+        weights: &'a Weights,
         reader: &'a ItemReader<'a>,
         text: &'a TextTable,
     ) -> Result<Self, ModelError> {
-        let config = &network.schema().network;
-        let tensor = |name: &str| values(network.tensor(name));
-        let copied = |name: String| floats(network.tensor(&name));
+        const PROJECT: &str = "item.text.project";
+        let config = &schema.network;
         let categories = reader.categories().iter().map(|categories| {
-            let table = copied(format!("item.{}.table", categories.attribute))?;
-            Ok(CategoryWeights { categories, table, priors: copied(format!("head.prior.{}", categories.attribute))? })
+            let table = weights.read(&format!("item.{}.table", categories.attribute))?;
+            let priors = weights.read(&format!("head.prior.{}", categories.attribute))?;
+            Ok(CategoryWeights { categories, table, priors })
         });
         let numbers = reader.numbers().iter();
-        let numbers = numbers.map(|numbers| Ok((numbers, copied(format!("item.{}.weight", numbers.attribute))?)));
-        let project = match network.tensors().get("item.text.project") {
-            Some(weights) => Some(Packed::new(kernels, &values(weights)?, config.text_width, config.width)),
-            None => None,
+        let numbers =
+            numbers.map(|numbers| Ok((numbers, weights.read(&format!("item.{}.weight", numbers.attribute))?)));
+        let projected = match weights.contains(PROJECT) {
+            true => Some(text.beside_product(&Packed::new(
+                kernels,
+                &weights.read(PROJECT)?,
+                config.text_width,
+                config.width,
+            ))),
+            false => None,
         };
         Ok(Self {
-            kernels,
             width: config.width,
             linear_width: config.linear.as_ref().map_or(0, |linear| linear.width),
-            heads: network.schema().heads.len(),
-            table: tensor("item.table")?,
-            linear: config.linear.as_ref().map(|_| tensor(LINEAR_ITEM)).transpose()?,
-            log_popularity: tensor(LOG_POPULARITY)?,
-            popularity: copied("head.popularity".to_owned())?,
-            item_bias: tensor(ITEM_BIAS)?,
+            heads: schema.heads.len(),
+            weights,
+            popularity: weights.read("head.popularity")?,
             categories: categories.collect::<Result<_, ModelError>>()?,
             numbers: numbers.collect::<Result<_, ModelError>>()?,
             reader,
             text,
-            project,
+            projected,
         })
     }
 
-    /// Rows of zeros, `stride` apart, and biases of the items from `first` on.
-    fn compute(&self, first: u32, rows: &mut [f32], stride: usize, biases: &mut [f32]) {
-        let mut projected = vec![0.0; CHUNK * self.width];
-        let nothing = vec![0.0; self.width];
-        let text_at = self.width + self.linear_width;
-        let chunks = rows.chunks_mut(CHUNK * stride).zip(biases.chunks_mut(CHUNK * self.heads));
-        for (start, (rows, biases)) in (first..).step_by(CHUNK).zip(chunks) {
-            let count = rows.len() / stride;
-            let items = rows.chunks_exact_mut(stride).zip(biases.chunks_exact_mut(self.heads));
-            for (item, (row, biases)) in (start..).zip(items) {
-                let (vector, rest) = row.split_at_mut(self.width);
-                let (linear, text) = rest.split_at_mut(self.linear_width);
-                self.add_item(item, vector, linear, biases);
-                self.text.add_unit_vector(&self.reader.ngrams(item), &mut text[..self.text.width()]);
-            }
-            if let Some(project) = &self.project {
-                let projected = &mut projected[..count * self.width];
-                let texts = Rows::dense(&rows[text_at..], stride, self.text.width(), count);
-                self.kernels.linear(texts, project, &nothing, Activation::Identity, projected);
-                for (row, more) in rows.chunks_exact_mut(stride).zip(projected.chunks_exact(self.width)) {
-                    add(&mut row[..self.width], more);
-                }
-            }
-        }
+    /// The item half of so many items, computed on so many threads.
+    ///
+    /// # Errors
+    /// A tensor that cannot be read.
+    pub(super) fn item_half(&self, items: usize, threads: NonZeroUsize) -> Result<ItemHalf, ModelError> {
+        let mut vectors = ItemMatrix::zeros(items, self.width + self.linear_width + self.text.width());
+        let mut biases = vec![0.0; items * self.heads];
+        let stride = vectors.stride();
+        let chunks = vectors.data_mut().chunks_mut(CHUNK * stride).zip(biases.chunks_mut(CHUNK * self.heads));
+        let chunks = (0..items as u32).step_by(CHUNK).zip(chunks);
+        in_parallel(threads, chunks, |(first, (rows, biases))| self.compute(first, rows, stride, biases))?;
+        Ok(ItemHalf { vectors, biases })
     }
 
-    /// All but its text.
-    fn add_item(&self, item: u32, vector: &mut [f32], linear: &mut [f32], biases: &mut [f32]) {
-        let at = item as usize;
-        vector.copy_from_slice(row(&self.table, at, self.width));
-        biases.copy_from_slice(row(&self.item_bias, at, self.heads));
-        add_scaled(biases, self.log_popularity[at], &self.popularity);
+    /// Rows of zeros, `stride` apart, and biases of the items from `first` on.
+    fn compute(&self, first: u32, rows: &mut [f32], stride: usize, biases: &mut [f32]) -> Result<(), ModelError> {
+        let (count, at, text_at) = (rows.len() / stride, first as usize, self.width + self.linear_width);
+        self.read(ITEM_TABLE, at, rows, stride, 0..self.width)?;
+        if self.linear_width > 0 {
+            self.read(LINEAR_ITEM, at, rows, stride, self.width..text_at)?;
+        }
+        self.weights.read_at(ITEM_BIAS, at * self.heads, biases)?;
+        let mut log_popularity = vec![0.0; count];
+        self.weights.read_at(LOG_POPULARITY, at, &mut log_popularity)?;
+        let items = rows.chunks_exact_mut(stride).zip(biases.chunks_exact_mut(self.heads)).zip(&log_popularity);
+        for (item, ((row, biases), log_popularity)) in (first..).zip(items) {
+            add_scaled(biases, *log_popularity, &self.popularity);
+            self.add_attributes(item, &mut row[..self.width], biases);
+            if let Some(projected) = &self.projected {
+                let mut sums = vec![0.0; projected.width()];
+                self.text.add_weighted_sum(projected, &self.reader.ngrams(item), &mut sums);
+                let (text, product) = sums.split_at(self.text.width());
+                let scale = unit_scale(text);
+                add_scaled(&mut row[text_at..], scale, text);
+                add_scaled(&mut row[..self.width], scale, product);
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows of a table from the one at `first` on, into some columns.
+    fn read(
+        &self,
+        table: &str,
+        first: usize,
+        rows: &mut [f32],
+        stride: usize,
+        columns: Range<usize>,
+    ) -> Result<(), ModelError> {
+        let width = columns.len();
+        let mut dense = vec![0.0; rows.len() / stride * width];
+        self.weights.read_at(table, first * width, &mut dense)?;
+        for (row, dense) in rows.chunks_exact_mut(stride).zip(dense.chunks_exact(width)) {
+            row[columns.clone()].copy_from_slice(dense);
+        }
+        Ok(())
+    }
+
+    /// What an item's attributes add to its vector and biases.
+    fn add_attributes(&self, item: u32, vector: &mut [f32], biases: &mut [f32]) {
         for CategoryWeights { categories, table, priors } in &self.categories {
             let rows = categories.rows(item);
             let weight = 1.0 / (rows.len() as f32).sqrt();
@@ -159,9 +171,6 @@ impl<'a> Tower<'a> {
         }
         for (numbers, weights) in &self.numbers {
             add_scaled(vector, numbers.value(item), weights);
-        }
-        if let Some(table) = &self.linear {
-            linear.copy_from_slice(row(table, at, self.linear_width));
         }
     }
 }

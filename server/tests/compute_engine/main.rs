@@ -11,17 +11,19 @@ use unimodel_model::Device;
 use unimodel_model::bundle::Oracle;
 use unimodel_model::features::{EncodedContext, Encoder};
 use unimodel_model::network::{LinearConfig, Network, NetworkConfig, RankerConfig};
+use unimodel_model::weights::Weights;
 use unimodel_server::compute::device;
 use unimodel_server::compute::engine::{Candidates, Engine};
 use unimodel_server::compute::kernels::{Isa, Kernels};
 use unimodel_server::compute::pair::Cancelled;
 use unimodel_server::compute::scratch::Scratch;
 use unimodel_server::compute::top::Top;
-use world::{HEADS, Numbers, catalogue, context, schema, tensors};
+use world::{HEADS, Numbers, catalogue, context, schema, tensors, write};
 
 /// A version and a request.
 struct World {
     network: Network,
+    weights: Weights,
     items: usize,
     head: usize,
     context: EncodedContext,
@@ -46,12 +48,20 @@ impl World {
             ..NetworkConfig::default()
         });
         let catalogue = catalogue(&schema, items, &mut numbers);
-        let network = Network::new(&schema, &catalogue, tensors(&schema, items, &mut numbers)).unwrap();
+        let tensors = tensors(&schema, items, &mut numbers);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let weights = write(&tensors, file.path());
+        let network = Network::new(&schema, &catalogue, tensors).unwrap();
         let context = Encoder::new(&schema, &catalogue).encode(&context(items, &mut numbers)).unwrap();
         let mut candidates: Vec<u32> = (0..items as u32).collect();
         candidates.sort_by_cached_key(|_| numbers.next());
         candidates.truncate(1 + numbers.below(items));
-        Self { network, items, head: numbers.below(HEADS), context, candidates }
+        Self { network, weights, items, head: numbers.below(HEADS), context, candidates }
+    }
+
+    fn engine(&self, kernels: Kernels) -> Engine {
+        let (schema, catalogue) = (self.network.schema(), self.network.catalogue());
+        Engine::new(kernels, schema, catalogue, &self.weights, THREADS).unwrap()
     }
 
     /// The scores of all items by plain candle.
@@ -86,10 +96,10 @@ fn kernels() -> impl Iterator<Item = Kernels> {
 }
 
 /// One with each kind of kernels, and one whose items are on a device: a GPU, or what candle does the same on without one.
-fn engines(network: &Network) -> impl Iterator<Item = Engine> {
+fn engines(world: &World) -> impl Iterator<Item = Engine> {
     let device = device::cuda().unwrap_or(Device::Cpu);
-    let on_device = Engine::new(Kernels::detect(), network, THREADS).unwrap().with_items_on(&device).unwrap();
-    kernels().map(|kernels| Engine::new(kernels, network, THREADS).unwrap()).chain([on_device])
+    let on_device = world.engine(Kernels::detect()).with_items_on(&device).unwrap();
+    kernels().map(|kernels| world.engine(kernels)).chain([on_device])
 }
 
 fn rankers() -> impl Strategy<Value = Option<RankerConfig>> {
@@ -115,7 +125,7 @@ proptest! {
         let mut best: Vec<f32> = ids.iter().map(|i| scores[*i as usize]).collect();
         best.sort_unstable_by(|a, b| b.total_cmp(a));
         best.truncate(limit);
-        for engine in engines(&world.network) {
+        for engine in engines(&world) {
             let kernels = engine.kernels();
             let candidates = if all { Candidates::All } else { Candidates::Items(ids) };
             let context = engine.context(world.head, &world.context);
@@ -142,7 +152,7 @@ proptest! {
         let count = world.candidates.len();
         let at = |n: usize| (cut * n as f64) as usize;
         for kernels in kernels() {
-            let engine = Engine::new(kernels, &world.network, THREADS).unwrap();
+            let engine = world.engine(kernels);
             let context = engine.context(world.head, &world.context);
             let mut scratch = Scratch::default();
             let whole = engine.rank(&context, candidates, limit, &mut scratch, &mut || true).unwrap();
@@ -166,7 +176,7 @@ proptest! {
     #[test]
     fn a_cancelled_request_stops_at_the_next_chunk(seed: u64, ranker in rankers(), after in 0usize..6) {
         let world = World::new(seed, ranker);
-        let engine = Engine::new(Kernels::detect(), &world.network, THREADS).unwrap();
+        let engine = world.engine(Kernels::detect());
         let context = engine.context(world.head, &world.context);
         let rank = |scratch: &mut Scratch, go_on: &mut dyn FnMut() -> bool| {
             engine.rank(&context, Candidates::All, 10, scratch, go_on)

@@ -1,12 +1,14 @@
 //! Networks over all kinds of elements and attributes, with weights, items and contexts that look random.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use unimodel_model::catalogue::{AttributeColumn, Catalogue};
 use unimodel_model::context::{Context, Value};
 use unimodel_model::network::{LINEAR_CONTEXT, LINEAR_ITEM, LOG_POPULARITY, NetworkConfig, Tensors, parameters};
 use unimodel_model::schema::{Attribute, AttributeType, Element, ElementType, Encoding, Entity, Head, Schema};
+use unimodel_model::weights::Weights;
 
 pub(crate) const HEADS: usize = 3;
 const WORDS: [&str; 6] = ["matrix", "toy story", "alien", "the godfather", "x", "1984 §"];
@@ -104,6 +106,13 @@ pub(crate) fn tensors(schema: &Schema, items: usize, numbers: &mut Numbers) -> T
             (name, Tensor::from_vec(values, shape, &Device::Cpu).expect("as many values as the shape asks for"))
         })
         .collect()
+}
+
+/// Tensors as a version has them: in a file of that name.
+pub(crate) fn write(tensors: &Tensors, path: &Path) -> Weights {
+    let by_name = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.clone())).collect::<HashMap<_, _>>();
+    candle_core::safetensors::save(&by_name, path).expect("room for the weights");
+    Weights::open(path).expect("the weights just written")
 }
 
 /// A context with each element there or not, its values known or not.

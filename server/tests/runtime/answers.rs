@@ -55,13 +55,14 @@ const LARGE: usize = 4000;
 #[test]
 fn answers_are_those_of_plain_candle() {
     // Ranking so many again takes several pieces.
-    let many = RankerConfig { hidden: vec![24, 16], candidates: 1500 };
+    let mut many = Recipe { items: LARGE, ..Recipe::ranked() };
+    many.network.ranker = Some(RankerConfig { hidden: vec![24, 16], candidates: 1500 });
     for (recipe, cases) in [
         (Recipe::default(), 40),
         (Recipe::ranked(), 40),
         (Recipe { items: LARGE, ..Recipe::default() }, 12),
         (Recipe { items: LARGE, ..Recipe::ranked() }, 12),
-        (Recipe { items: LARGE, ranker: Some(many), ..Recipe::default() }, 6),
+        (many, 6),
     ] {
         let fixture = Fixture::new(&recipe);
         let served = Served::new(&fixture);

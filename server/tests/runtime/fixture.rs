@@ -16,7 +16,7 @@ use unimodel_model::Device;
 use unimodel_model::bundle::{Model, Oracle, files};
 use unimodel_model::catalogue::{AttributeColumn, Catalogue};
 use unimodel_model::context::{Context, Value};
-use unimodel_model::network::{LinearConfig, NetworkConfig, RankerConfig};
+use unimodel_model::network::{LinearConfig, Network, NetworkConfig, RankerConfig};
 use unimodel_model::schema::Schema;
 use unimodel_model::version::{Digest, FileEntry, Fingerprint, LocalVersion, MANIFEST, MANIFEST_FORMAT, Manifest};
 use unimodel_server::compute::kernels::Kernels;
@@ -26,26 +26,37 @@ use unimodel_server::request::{Candidates, Ids, RankRequest, RankResponse, Sourc
 use unimodel_server::runtime::{LoadedVersion, Runtime};
 use unimodel_server::timeout::Deadline;
 
-use crate::world::{HEADS, Numbers, catalogue, context, schema, tensors};
+use crate::world::{HEADS, Numbers, catalogue, context, schema, tensors, write};
 
 /// What a version is made of.
 #[derive(Clone, Debug)]
 pub(crate) struct Recipe {
     pub(crate) seed: u64,
     pub(crate) items: usize,
-    pub(crate) ranker: Option<RankerConfig>,
+    pub(crate) network: NetworkConfig,
     pub(crate) profiles: bool,
 }
 
 impl Default for Recipe {
     fn default() -> Self {
-        Self { seed: 1, items: 300, ranker: None, profiles: true }
+        let network = NetworkConfig {
+            width: 24,
+            hidden: 32,
+            history_width: 12,
+            text_buckets: 64,
+            text_width: 20,
+            linear: Some(LinearConfig { width: 16, ..LinearConfig::default() }),
+            ..NetworkConfig::default()
+        };
+        Self { seed: 1, items: 300, network, profiles: true }
     }
 }
 
 impl Recipe {
     pub(crate) fn ranked() -> Self {
-        Self { ranker: Some(RankerConfig { hidden: vec![24, 16], candidates: 40 }), ..Self::default() }
+        let mut recipe = Self::default();
+        recipe.network.ranker = Some(RankerConfig { hidden: vec![24, 16], candidates: 40 });
+        recipe
     }
 }
 
@@ -53,6 +64,7 @@ impl Recipe {
 pub(crate) struct Fixture {
     pub(crate) dir: TempDir,
     pub(crate) model: Model,
+    network: Network,
 }
 
 /// Users with a profile: `drama` has a history, `war` an age and a country.
@@ -73,16 +85,7 @@ fn profiles() -> BTreeMap<&'static str, Context> {
 impl Fixture {
     pub(crate) fn new(recipe: &Recipe) -> Self {
         let mut numbers = Numbers(recipe.seed);
-        let mut schema = schema(NetworkConfig {
-            width: 24,
-            hidden: 32,
-            history_width: 12,
-            text_buckets: 64,
-            text_width: 20,
-            linear: Some(LinearConfig { width: 16, ..LinearConfig::default() }),
-            ranker: recipe.ranker.clone(),
-            ..NetworkConfig::default()
-        });
+        let mut schema = schema(recipe.network.clone());
         schema.profile_key = recipe.profiles.then(|| "user".to_owned());
         let catalogue = catalogue(&schema, recipe.items, &mut numbers);
         let dir = tempfile::tempdir().unwrap();
@@ -91,20 +94,25 @@ impl Fixture {
         if recipe.profiles {
             write_users(&dir.path().join(files::USERS));
         }
-        let tensors = tensors(&schema, recipe.items, &mut numbers).into_iter().collect();
-        candle_core::safetensors::save(&tensors, dir.path().join(files::WEIGHTS)).unwrap();
-        let model = Model::open(dir.path(), &Device::Cpu).unwrap();
-        write_golden(dir.path(), &model, recipe.items, &mut numbers);
+        write(&tensors(&schema, recipe.items, &mut numbers), &dir.path().join(files::WEIGHTS));
+        let model = Model::open(dir.path()).unwrap();
+        let network = model.network(&Device::Cpu).unwrap();
+        write_golden(dir.path(), &model, &network, recipe.items, &mut numbers);
         write_manifest(dir.path(), &schema, recipe.seed);
-        Self { dir, model }
+        Self { dir, model, network }
     }
 
     pub(crate) fn local(&self) -> LocalVersion {
         LocalVersion::open(self.dir.path()).unwrap()
     }
 
+    pub(crate) fn open(&self, kernels: Kernels) -> LoadedVersion {
+        let local = self.local();
+        LoadedVersion::open(local.dir(), local.manifest(), kernels, &Device::Cpu, NonZeroUsize::MIN).unwrap()
+    }
+
     pub(crate) fn load(&self) -> Arc<LoadedVersion> {
-        Arc::new(LoadedVersion::open(&self.local(), Kernels::detect(), &Device::Cpu, NonZeroUsize::MIN).unwrap())
+        Arc::new(self.open(Kernels::detect()))
     }
 
     /// Signs the directory again after a change.
@@ -130,7 +138,7 @@ impl Fixture {
     /// Ids and scores by plain candle, the best first.
     pub(crate) fn expected(&self, head: usize, context: &Context, items: &[u32], limit: usize) -> Vec<(String, f32)> {
         let encoded = self.model.encoder.encode(context).unwrap();
-        let oracle = Oracle::new(&self.model.network).unwrap();
+        let oracle = Oracle::new(&self.network).unwrap();
         let scores = oracle.score(&[(&encoded, head)], |_, item| items.contains(&item)).unwrap().remove(0);
         let mut best: Vec<u32> = items.to_vec();
         best.sort_by(|a, b| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b)));
@@ -228,8 +236,8 @@ fn text(value: &Value) -> Option<&str> {
 }
 
 /// Some requests a head, with the scores of plain candle.
-fn write_golden(dir: &Path, model: &Model, items: usize, numbers: &mut Numbers) {
-    let oracle = Oracle::new(&model.network).unwrap();
+fn write_golden(dir: &Path, model: &Model, network: &Network, items: usize, numbers: &mut Numbers) {
+    let oracle = Oracle::new(network).unwrap();
     std::fs::create_dir(dir.join(files::GOLDEN)).unwrap();
     for head in 0..HEADS {
         let mut lines = String::new();

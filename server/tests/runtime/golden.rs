@@ -1,11 +1,8 @@
 //! Whether a version scores as its trainer did.
 
-use std::num::NonZeroUsize;
-
-use unimodel_model::Device;
 use unimodel_model::bundle::files;
 use unimodel_server::compute::kernels::{Isa, Kernels};
-use unimodel_server::runtime::{LoadError, LoadedVersion};
+use unimodel_server::runtime::LoadError;
 
 use crate::fixture::{Fixture, Recipe};
 
@@ -16,7 +13,7 @@ fn every_head_scores_as_plain_candle_on_every_instruction_set() {
     for recipe in [Recipe::default(), Recipe::ranked(), Recipe { profiles: false, ..Recipe::default() }] {
         let fixture = Fixture::new(&recipe);
         for kernels in Isa::ALL.into_iter().filter_map(Kernels::of) {
-            let version = LoadedVersion::open(&fixture.local(), kernels, &Device::Cpu, NonZeroUsize::MIN).unwrap();
+            let version = fixture.open(kernels);
             let checks = version.check(&ALL).unwrap();
             assert_eq!(checks.iter().map(|check| &*check.head).collect::<Vec<_>>(), ALL);
             for check in checks {

@@ -299,16 +299,19 @@ fn take_over(
     schema: &Schema,
     catalogue: &Catalogue,
 ) -> Result<(), TrainError> {
-    let Some(old) = parent.network.tensors().get(&parameter.name) else { return Ok(()) };
+    if !parent.weights.contains(&parameter.name) {
+        return Ok(());
+    }
+    let old_shape = parent.weights.shape(&parameter.name)?;
     let size = |shape: &[usize]| (shape.first().copied().unwrap_or(1), shape.get(1).copied().unwrap_or(1));
-    let ((rows, columns), (old_rows, old_columns)) = (size(&parameter.shape), size(old.dims()));
+    let ((rows, columns), (old_rows, old_columns)) = (size(&parameter.shape), size(old_shape));
     let places = |axis: &Axis, new: usize, old: usize| -> Vec<Option<usize>> {
         let names = axis.names(schema, catalogue).zip(axis.names(&parent.schema, &parent.catalogue));
         let Some((names, old_names)) = names else { return (0..new).map(|i| (i < old).then_some(i)).collect() };
         let at: HashMap<&str, usize> = old_names.into_iter().zip(0..old).collect();
         names.into_iter().map(|name| at.get(name).copied()).collect()
     };
-    let old = old.flatten_all()?.to_vec1::<f32>()?;
+    let old = parent.weights.read(&parameter.name)?;
     let from_columns = places(&parameter.axes[1], columns, old_columns);
     for (row, from) in places(&parameter.axes[0], rows, old_rows).into_iter().enumerate() {
         for (column, from_column) in from_columns.iter().enumerate() {
