@@ -16,7 +16,9 @@ use tokio::task::JoinHandle;
 
 use super::error::is_missing;
 use super::{Kind, Store, StoreError, blocking};
-use crate::version::{Digest, FileEntry, Fingerprint, Fingerprinter, LocalVersion, MANIFEST, Manifest, VersionId};
+use crate::version::{
+    Digest, FileEntry, Fingerprint, Fingerprinter, LocalVersion, MANIFEST, Manifest, PartlyVerified, VersionId,
+};
 
 /// Parts of a file that are fetched at once.
 const CONCURRENT_PARTS: usize = 4;
@@ -32,37 +34,53 @@ impl Store {
     /// A verified version in a local directory, ready to be read: in place where the store is a directory, else fetched
     /// into a directory of `cache`, which the next call finds again (and verifies again).
     pub async fn load(&self, version: &VersionId, cache: &Path) -> Result<LocalVersion, StoreError> {
-        self.load_counting(version, cache, &Arc::default()).await
+        let found = self.find(version, cache, &Arc::default()).await?;
+        let (in_place, dir) = (self.local_dir(version).is_some(), found.dir().to_owned());
+        match blocking(move || found.verify().cloned()).await {
+            Err(damaged) if !in_place => {
+                self.delete_copy(&dir, &damaged.to_string()).await?;
+                let found = self.find(version, cache, &Arc::default()).await?;
+                blocking(move || found.verify().cloned()).await
+            }
+            verified => verified,
+        }
     }
 
-    /// As [`Store::load`], and adds the bytes that it fetches to `fetched` as they come.
-    pub async fn load_counting(
+    /// As [`Store::load`], but what lay in a local directory may have damaged weights; adds the bytes that it fetches to
+    /// `fetched` as they come.
+    pub async fn find(
         &self,
         version: &VersionId,
         cache: &Path,
         fetched: &Arc<AtomicU64>,
-    ) -> Result<LocalVersion, StoreError> {
+    ) -> Result<PartlyVerified, StoreError> {
         let (manifest, bytes) = self.read_manifest(version).await?;
         if let Some(dir) = self.local_dir(version) {
-            return blocking(move || LocalVersion::open(&dir)).await;
+            return blocking(move || PartlyVerified::open(&dir)).await;
         }
         // Another store may have another version of that name.
         let dir = cache.join(format!("{version}-{}", &Digest::of(&bytes).to_string()[..16]));
         if dir.exists() {
             let cached = dir.clone();
-            match blocking(move || LocalVersion::open(&cached)).await {
+            let problem = match blocking(move || PartlyVerified::open(&cached)).await {
                 Ok(cached) if *cached.manifest() == manifest => return Ok(cached),
-                Ok(_) => tracing::warn!(dir = %dir.display(), "another version was cached here; fetching again"),
-                Err(e) => tracing::warn!("fetching again: {e}"),
-            }
-            let removed = tokio::fs::remove_dir_all(&dir).await;
-            removed.map_err(|source| StoreError::Io { action: "delete", path: dir.clone(), source })?;
+                Ok(_) => "it is another version".to_owned(),
+                Err(e) => e.to_string(),
+            };
+            self.delete_copy(&dir, &problem).await?;
         }
         match self.fetch_files(&manifest, &bytes, &dir, fetched).await {
             // Another process was quicker.
-            Err(StoreError::TargetExists { dir }) => blocking(move || LocalVersion::open(&dir)).await,
-            fetched => fetched,
+            Err(StoreError::TargetExists { dir }) => blocking(move || PartlyVerified::open(&dir)).await,
+            fetched => fetched.map(PartlyVerified::from),
         }
+    }
+
+    /// Deletes a copy that [`Store::find`] has found, so that it fetches the version again.
+    pub async fn delete_copy(&self, dir: &Path, problem: &str) -> Result<(), StoreError> {
+        tracing::warn!(dir = %dir.display(), "fetching again: {problem}");
+        let removed = tokio::fs::remove_dir_all(dir).await;
+        removed.map_err(|source| StoreError::Io { action: "delete", path: dir.to_owned(), source })
     }
 
     /// One small file of a version, verified, in memory; `None` where the version has no such file.

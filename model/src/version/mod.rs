@@ -7,6 +7,6 @@ mod name;
 
 pub use digest::{Digest, Fingerprint};
 pub(crate) use digest::{Fingerprinter, fingerprint_file};
-pub use local::{DamagedFile, LocalVersion};
+pub use local::{DamagedFile, LocalVersion, PartlyVerified};
 pub use manifest::{FileEntry, MANIFEST, MANIFEST_FORMAT, Manifest, ManifestError, Metrics};
 pub use name::{ChannelName, FilePath, InvalidName, VersionId};

@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use unimodel_model::store::{Store, StoreError};
-use unimodel_model::version::{Digest, LocalVersion, Manifest, VersionId};
+use unimodel_model::version::{Digest, Manifest, PartlyVerified, VersionId};
 
 use super::failure::Failure;
 
@@ -55,7 +55,8 @@ impl VersionCache {
         &self.store
     }
 
-    /// A verified version in a local directory, fetched if it is not there. Blocks the thread while it verifies.
+    /// A version in a local directory, fetched if it is not there, and verified but for the weights of what was there. Blocks
+    /// the thread while it verifies.
     ///
     /// `accept` is asked about the manifest before anything is fetched. Where the store does not answer, a copy that was
     /// fetched from it before will do: versions never change.
@@ -64,7 +65,7 @@ impl VersionCache {
         version: &VersionId,
         fetched: &Arc<AtomicU64>,
         accept: impl Fn(&Manifest) -> Result<(), Failure>,
-    ) -> Result<LocalVersion, Failure> {
+    ) -> Result<PartlyVerified, Failure> {
         match self.store.manifest(version).await {
             Ok(manifest) => accept(&manifest)?,
             Err(error @ StoreError::Object { .. }) => {
@@ -76,8 +77,8 @@ impl VersionCache {
             Err(error) => return Err(error.into()),
         }
         for _ in 0..ATTEMPTS {
-            let local = self.store.load_counting(version, &self.root, fetched).await?;
-            if local.dir().parent() != Some(&self.root) || self.keep(version, local.dir()) {
+            let local = self.store.find(version, &self.root, fetched).await?;
+            if !self.holds(local.dir()) || self.keep(version, local.dir()) {
                 fetched.store(local.manifest().size(), Ordering::Relaxed);
                 return Ok(local);
             }
@@ -86,11 +87,16 @@ impl VersionCache {
         Err(Failure { reason: "CacheNotWritable", message })
     }
 
-    /// A whole copy of a version that was fetched before.
-    fn copy(&self, version: &VersionId) -> Option<LocalVersion> {
+    /// Whether a directory is one of the cache, and no store's.
+    pub fn holds(&self, dir: &Path) -> bool {
+        dir.parent() == Some(&self.root)
+    }
+
+    /// A copy of a version that was fetched before.
+    fn copy(&self, version: &VersionId) -> Option<PartlyVerified> {
         let dirs = list(&self.root).unwrap_or_default();
         dirs.iter().filter(|dir| version_of(dir).as_ref() == Some(version)).find_map(|dir| {
-            let local = LocalVersion::open(dir).ok()?;
+            let local = PartlyVerified::open(dir).ok()?;
             (local.manifest().version == *version && self.keep(version, dir)).then_some(local)
         })
     }

@@ -7,12 +7,13 @@ use std::sync::{Arc, PoisonError};
 use std::{io, thread};
 
 use jiff::Timestamp;
-use unimodel_model::version::{Digest, LocalVersion, Manifest};
+use unimodel_model::store::StoreError;
+use unimodel_model::version::{Digest, Manifest, PartlyVerified};
 
 use super::{Control, Facts, Failure, Prepared, Step, Ticket};
 use crate::compute::threads::lower_priority_of_current_thread;
 use crate::metrics::{ReloadLabels, ReloadResult};
-use crate::runtime::LoadedVersion;
+use crate::runtime::{LoadError, LoadedVersion};
 
 /// Why a preparation ends early.
 enum Ended {
@@ -93,7 +94,15 @@ fn prepare(control: &Control, ticket: &Ticket, schema: Option<Digest>) -> Result
         Some(_) => NonZeroUsize::MIN,
         None => thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
     };
-    let loaded = LoadedVersion::open(&local, control.kernels, &control.device, threads)?;
+    let loaded = match load(control, &local, threads) {
+        Err(damaged) if control.cache.holds(local.dir()) => {
+            block_on(control, ticket, async {
+                Ok(control.cache.store().delete_copy(local.dir(), &damaged.to_string()).await?)
+            })?;
+            load(control, &fetch(control, ticket, schema)?, threads)?
+        }
+        loaded => loaded?,
+    }?;
     let (served, missing): (Vec<String>, Vec<String>) = heads.into_iter().partition(|head| loaded.head(head).is_ok());
     match missing.first() {
         // Nothing that this server is asked for could be answered.
@@ -112,6 +121,27 @@ fn prepare(control: &Control, ticket: &Ticket, schema: Option<Digest>) -> Result
     Ok(Prepared { loaded: Arc::new(loaded), checks })
 }
 
+/// Reads a version, whose weights are verified at the same time if there are threads enough. An error is what is damaged,
+/// whatever came of reading it.
+fn load(
+    control: &Control,
+    local: &PartlyVerified,
+    threads: NonZeroUsize,
+) -> Result<Result<LoadedVersion, LoadError>, StoreError> {
+    let open = || LoadedVersion::open(local.dir(), local.manifest(), control.kernels, &control.device, threads);
+    if threads == NonZeroUsize::MIN {
+        local.verify()?;
+        return Ok(open());
+    }
+    thread::scope(|scope| {
+        let loading = scope.spawn(open);
+        let verified = local.verify();
+        let loaded = loading.join();
+        verified?;
+        Ok(loaded.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
 fn step(control: &Control, ticket: &Ticket, step: Step) -> Result<(), Ended> {
     let wanted = control.change(|versions| {
         versions.advance(ticket, step, Timestamp::now());
@@ -120,7 +150,7 @@ fn step(control: &Control, ticket: &Ticket, step: Step) -> Result<(), Ended> {
     if wanted { Ok(()) } else { Err(Ended::Discarded) }
 }
 
-fn fetch(control: &Control, ticket: &Ticket, schema: Option<Digest>) -> Result<LocalVersion, Ended> {
+fn fetch(control: &Control, ticket: &Ticket, schema: Option<Digest>) -> Result<PartlyVerified, Ended> {
     let accept = |manifest: &Manifest| {
         let facts =
             Facts { schema_hash: manifest.schema_hash, data_time: manifest.data_time, total_bytes: manifest.size() };
@@ -133,20 +163,26 @@ fn fetch(control: &Control, ticket: &Ticket, schema: Option<Digest>) -> Result<L
             _ => Ok(()),
         }
     };
+    let load = control.cache.load(&ticket.version, &ticket.fetched, accept);
+    block_on(control, ticket, async { load.await.map_err(Ended::Failed) })
+}
+
+/// Waits for what is done with the store, as long as the preparation is wanted.
+fn block_on<T>(control: &Control, ticket: &Ticket, work: impl Future<Output = Result<T, Ended>>) -> Result<T, Ended> {
     // A runtime of this thread: hashing and decryption have its low priority too.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::internal(format!("no runtime to fetch with: {error}")))?;
     let mut versions = control.versions();
-    let fetched = runtime.block_on(async {
+    let done = runtime.block_on(async {
         tokio::select! {
             biased;
             _ = versions.wait_for(|versions| !versions.wants(ticket)) => Err(Ended::Discarded),
-            local = control.cache.load(&ticket.version, &ticket.fetched, accept) => local.map_err(Ended::Failed),
+            done = work => done,
         }
     });
     // A download that was given up may wait for the network in a thread of the runtime.
     runtime.shutdown_background();
-    fetched
+    done
 }

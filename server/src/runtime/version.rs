@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::ops::Deref;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 
 use unimodel_model::Device;
 use unimodel_model::bundle::{Model, files};
@@ -14,7 +16,7 @@ use unimodel_model::error::ModelError;
 use unimodel_model::features::{ContextError, Encoded, Encoder};
 use unimodel_model::profiles::Profiles;
 use unimodel_model::schema::Schema;
-use unimodel_model::version::{LocalVersion, Manifest};
+use unimodel_model::version::Manifest;
 
 use super::cost::Costs;
 use super::select::AttributeIndex;
@@ -99,27 +101,34 @@ pub(super) struct Parts {
 }
 
 impl LoadedVersion {
-    /// Reads a version, packs it for the kernels, or for a device other than the processor, and lets the network as it was
-    /// stored go. Blocks and computes on so many threads: call it on one of low priority.
+    /// Reads a version and packs it for the kernels, or for a device other than the processor. Blocks and computes on so
+    /// many threads: call it on one of low priority.
     ///
     /// # Errors
     /// Files that make no model, a profile that does not fit the schema, or a device whose memory is full.
     pub fn open(
-        version: &LocalVersion,
+        dir: &Path,
+        manifest: &Manifest,
         kernels: Kernels,
         device: &Device,
         threads: NonZeroUsize,
     ) -> Result<Self, LoadError> {
-        let Model { schema, catalogue, profiles, encoder, network } = Model::open(version.dir(), &Device::Cpu)?;
-        let mut engine = Engine::new(kernels, &network, threads)?;
-        drop(network);
+        let Model { schema, catalogue, profiles, encoder, weights } = Model::open(dir)?;
+        // The index takes one thread as long as others compute the items' vectors.
+        let (attributes, engine) = thread::scope(|scope| {
+            let index = || AttributeIndex::new(&catalogue);
+            let beside = (threads.get() > 1).then(|| scope.spawn(index));
+            let engine = Engine::new(kernels, &schema, &catalogue, &weights, threads);
+            let index = beside.map_or_else(index, |beside| beside.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            (index, engine)
+        });
+        let mut engine = engine?;
         if !device.is_cpu() {
             engine = engine.with_items_on(device)?;
         }
         let profiles = EncodedProfiles::new(&schema, &encoder, profiles)?;
-        let manifest = version.manifest().clone();
         let parts = Parts {
-            attributes: AttributeIndex::new(&catalogue),
+            attributes,
             costs: Costs::new(&schema.network),
             elements: schema.context.iter().map(|element| element.name.as_str().into()).collect(),
             engine,
@@ -133,7 +142,7 @@ impl LoadedVersion {
             items: parts.catalogue.len(),
             schema: Arc::new(schema),
         });
-        Ok(Self { facts, manifest, dir: version.dir().to_owned(), parts: FreedAside(Some(Box::new(parts))) })
+        Ok(Self { facts, manifest: manifest.clone(), dir: dir.to_owned(), parts: FreedAside(Some(Box::new(parts))) })
     }
 
     /// What callers see of it.
