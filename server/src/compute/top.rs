@@ -22,6 +22,17 @@ impl Scored {
         };
         u64::from(ordered) << 32 | u64::from(!self.item)
     }
+
+    /// What has that key. All NaN are one.
+    fn of(key: u64) -> Self {
+        let ordered = (key >> 32) as u32;
+        let score = match ordered {
+            0 => f32::NAN,
+            _ if ordered >> 31 == 1 => f32::from_bits(ordered & !(1 << 31)),
+            _ => f32::from_bits(!ordered),
+        };
+        Self { item: !(key as u32), score }
+    }
 }
 
 /// Keeps the best of what is pushed.
@@ -31,7 +42,8 @@ impl Scored {
 #[derive(Clone, Debug)]
 pub struct Top {
     limit: usize,
-    held: Vec<Scored>,
+    /// Keys, which are compared by one instruction.
+    held: Vec<u64>,
     /// Key of the worst that is surely kept: what is not above it need not be held.
     floor: u64,
 }
@@ -44,9 +56,12 @@ impl Top {
 
     /// Takes one.
     pub fn push(&mut self, item: u32, score: f32) {
-        let scored = Scored { item, score };
-        if self.floor == 0 || scored.key() > self.floor {
-            self.held.push(scored);
+        self.push_key(Scored { item, score }.key());
+    }
+
+    fn push_key(&mut self, key: u64) {
+        if self.floor == 0 || key > self.floor {
+            self.held.push(key);
             if self.held.len() >= self.limit.saturating_mul(2).max(64) {
                 self.select();
             }
@@ -55,23 +70,24 @@ impl Top {
 
     /// Takes those that another kept.
     pub fn merge(&mut self, other: Self) {
-        other.held.into_iter().for_each(|s| self.push(s.item, s.score));
+        other.held.into_iter().for_each(|key| self.push_key(key));
     }
 
     /// The best, the best first; equal scores by index.
     pub fn into_sorted(mut self) -> Vec<Scored> {
         self.select();
-        sort(&mut self.held);
-        self.held
+        self.held.sort_unstable();
+        self.held.into_iter().rev().map(Scored::of).collect()
     }
 
     fn select(&mut self) {
         if self.limit == 0 {
             self.held.clear();
         } else if self.held.len() > self.limit {
-            let (_, worst, _) = self.held.select_nth_unstable_by_key(self.limit - 1, |s| !s.key());
-            self.floor = worst.key();
-            self.held.truncate(self.limit);
+            let worse = self.held.len() - self.limit;
+            let (_, worst, _) = self.held.select_nth_unstable(worse);
+            self.floor = *worst;
+            self.held.drain(..worse);
         }
     }
 }

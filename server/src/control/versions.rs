@@ -59,7 +59,7 @@ pub enum Phase<P> {
     Downloading,
     /// Its files are read into memory.
     Loading,
-    /// Its memory is touched for the first time.
+    /// It is used for the first time.
     Warming,
     /// Its golden requests are asked.
     Checking,
