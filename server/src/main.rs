@@ -17,8 +17,9 @@ use unimodel_transport::telemetry::LogFormat;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The allocator gives memory back at once: what comes free in large pieces here is a version, for good.
-const RETURN_MEMORY: (&str, &str) = ("MIMALLOC_PURGE_DELAY", "0");
+/// After so many milliseconds the allocator gives memory back: soon, since what comes free in large pieces here is a
+/// version, for good, but not at once, since requests need what requests have left (docs/benchmarks/serving.md).
+const RETURN_MEMORY: (&str, &str) = ("MIMALLOC_PURGE_DELAY", "10");
 
 /// Serves one version of a model: ranking by REST, gRPC and Open Inference Protocol v2.
 #[derive(Parser)]
