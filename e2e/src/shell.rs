@@ -1,7 +1,7 @@
 //! What a person types.
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 /// How a command ended.
 #[derive(Debug)]
@@ -62,6 +62,8 @@ fn run(program: &str, words: &str, input: &str) -> Output {
 /// A port of a pod at an address of this machine, wherever the cluster is, until this is dropped.
 pub(crate) struct Forward {
     child: Child,
+    /// It says more with every connection, and ends where nobody could hear it.
+    _said: BufReader<ChildStdout>,
     pub(crate) address: String,
 }
 
@@ -73,11 +75,12 @@ impl Forward {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut said = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        stdout.read_line(&mut said).unwrap();
         // `Forwarding from 127.0.0.1:41234 -> 7070`
         let address = said.split(' ').nth(2).unwrap_or_else(|| panic!("kubectl port-forward said: {said}")).to_owned();
-        Self { child, address }
+        Self { child, _said: stdout, address }
     }
 }
 
