@@ -62,10 +62,10 @@ install() { # With the words before kubectl and helm.
 tests() { # With the words before cargo.
     local result=0
     export UNIMODEL_E2E_STORE=$STORE UNIMODEL_E2E_IMAGE=$IMAGE
-    "$@" "$CARGO" test --offline --workspace --test together -- --ignored --test-threads=3 "${FILTER[@]}" || result=$?
+    "$@" "$CARGO" test --offline --workspace --test together -- --ignored --test-threads=3 "${SHOW[@]}" "${FILTER[@]}" || result=$?
     # The others have operators of their own, and end them.
     "$@" helm uninstall unimodel --namespace unimodel-system --wait >/dev/null || result=$?
-    "$@" "$CARGO" test --offline --workspace --test alone -- --ignored --test-threads=1 "${FILTER[@]}" || result=$?
+    "$@" "$CARGO" test --offline --workspace --test alone -- --ignored --test-threads=1 "${SHOW[@]}" "${FILTER[@]}" || result=$?
     return $result
 }
 
@@ -87,6 +87,7 @@ if [ "${1:-}" = --images ]; then
     exit
 fi
 FILTER=("$@")
+SHOW=()
 $CARGO test --workspace --test together --test alone --no-run
 train
 
@@ -99,6 +100,8 @@ if [ -n "${KUBECONFIG:-}" ]; then
         kubectl delete -f e2e/store.yaml || true
     } 2>/dev/null
     trap finish EXIT
+    # A test that is left out says why, which nobody would see of one that passes.
+    SHOW=(--show-output)
     install env
     kubectl -n unimodel-e2e port-forward service/store 17070:7070 >/dev/null &
     FORWARD=$!

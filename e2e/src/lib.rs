@@ -8,6 +8,7 @@ mod place;
 mod release;
 mod shell;
 mod store;
+mod web;
 
 pub use ask::{Gateway, Load, Report};
 pub use audit::{Request, requests};

@@ -93,6 +93,11 @@ impl Place {
         Store::new(self).await
     }
 
+    /// The same behind a web server with TLS, in this namespace.
+    pub async fn web_store(&self) -> Store {
+        Store::of_web(self).await
+    }
+
     pub fn api<K>(&self) -> Api<K>
     where
         K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,

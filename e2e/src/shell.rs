@@ -1,7 +1,7 @@
 //! What a person types.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 /// How a command ended.
 #[derive(Debug)]
@@ -57,4 +57,36 @@ fn run(program: &str, words: &str, input: &str) -> Output {
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let said = format!("{program} {words}\n{printed}{}", String::from_utf8_lossy(&output.stderr));
     Output { succeeded: output.status.success(), said, printed }
+}
+
+/// A port of a pod at an address of this machine, wherever the cluster is, until this is dropped.
+pub(crate) struct Forward {
+    child: Child,
+    /// It says more with every connection, and ends where nobody could hear it.
+    _said: BufReader<ChildStdout>,
+    pub(crate) address: String,
+}
+
+impl Forward {
+    pub(crate) fn to(namespace: &str, what: &str, port: u16) -> Self {
+        let port = format!(":{port}");
+        let mut child = Command::new("kubectl")
+            .args(["-n", namespace, "port-forward", what, &port])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut said = String::new();
+        stdout.read_line(&mut said).unwrap();
+        // `Forwarding from 127.0.0.1:41234 -> 7070`
+        let address = said.split(' ').nth(2).unwrap_or_else(|| panic!("kubectl port-forward said: {said}")).to_owned();
+        Self { child, _said: stdout, address }
+    }
+}
+
+impl Drop for Forward {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }

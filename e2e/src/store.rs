@@ -9,10 +9,12 @@ use object_store::{ObjectStoreExt, path};
 use serde_json::json;
 
 use crate::place::Place;
+use crate::shell::Forward;
+use crate::web;
 
 const NAMESPACE: &str = "unimodel-e2e";
-const KEY: &str = "key";
-const SECRET: &str = "secret";
+pub(crate) const KEY: &str = "key";
+pub(crate) const SECRET: &str = "secret";
 
 /// A place in the bucket `models`.
 pub struct Store {
@@ -20,6 +22,8 @@ pub struct Store {
     /// As servers are told.
     pub uri: String,
     prefix: String,
+    /// How it is reached, where not by itself.
+    _forward: Option<Forward>,
 }
 
 /// The names of the trained versions, the older one first.
@@ -43,21 +47,27 @@ impl Store {
         let service = services.get("store").await.expect("the S3 server that e2e/run.sh starts");
         let address = std::env::var("UNIMODEL_E2E_S3")
             .unwrap_or_else(|_| format!("{}:7070", service.spec.unwrap().cluster_ip.unwrap()));
-        let bucket = AmazonS3Builder::new()
-            .with_endpoint(format!("http://{address}"))
-            .with_allow_http(true)
-            .with_region("us-east-1")
-            .with_bucket_name("models")
-            .with_access_key_id(KEY)
-            .with_secret_access_key(SECRET)
-            .build()
-            .unwrap();
         let prefix = place.namespace.clone();
-        let store = Self { bucket, uri: format!("s3://models/{prefix}"), prefix };
+        let store = Self { bucket: bucket(&address), uri: format!("s3://models/{prefix}"), prefix, _forward: None };
         let [first, _] = versions();
         store.publish(&first).await;
         store.promote(&first).await;
         secret(place, "store", SECRET);
+        store
+    }
+
+    /// One that servers read from a web server in the namespace, by an authority that the Secret `store` names.
+    pub(crate) async fn of_web(place: &Place) -> Self {
+        let authority = web::serve(place);
+        let forward = Forward::to(&place.namespace, "deployment/web", 7070);
+        let uri = format!("https://web.{}.svc/models/shop", place.namespace);
+        let store = Self { bucket: bucket(&forward.address), uri, prefix: "shop".into(), _forward: Some(forward) };
+        let [first, _] = versions();
+        store.publish(&first).await;
+        store.promote(&first).await;
+        let data = json!({"UNIMODEL_STORE_CA": authority});
+        let object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "store"}, "stringData": data});
+        place.kubectl_with("apply -f -", &object.to_string()).well();
         store
     }
 
@@ -91,6 +101,19 @@ impl Store {
         let path = path::Path::from(format!("{}/{name}", self.prefix));
         self.bucket.put(&path, bytes.into()).await.unwrap();
     }
+}
+
+/// The bucket `models` of the server there.
+fn bucket(address: &str) -> AmazonS3 {
+    AmazonS3Builder::new()
+        .with_endpoint(format!("http://{address}"))
+        .with_allow_http(true)
+        .with_region("us-east-1")
+        .with_bucket_name("models")
+        .with_access_key_id(KEY)
+        .with_secret_access_key(SECRET)
+        .build()
+        .unwrap()
 }
 
 /// A Secret by which servers open the store, or do not.

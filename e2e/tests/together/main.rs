@@ -11,3 +11,4 @@ mod sample;
 mod trouble;
 mod versions;
 mod volumes;
+mod web;

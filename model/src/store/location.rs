@@ -10,7 +10,7 @@ use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::http::HttpBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
-use object_store::{ClientOptions, ObjectStore, RetryConfig};
+use object_store::{Certificate, ClientOptions, ObjectStore, RetryConfig};
 use url::{Host, Url};
 
 use super::error::reason;
@@ -35,13 +35,14 @@ pub(super) fn open(url: &str, variables: &[(String, String)]) -> Result<Store, S
         return Err(refuse("credentials and options come from environment variables, not from the URL".to_owned()));
     }
     let host = parsed.host().ok_or_else(|| refuse("a bucket or host is missing after `://`".to_owned()))?;
+    let client = client(variables).map_err(refuse)?;
     let (kind, objects) = match scheme {
-        "s3" => (Kind::Bucket, s3(url, variables)),
-        "gs" => (Kind::Bucket, gcs(url, variables)),
-        "az" => (Kind::Bucket, azure(url, variables)),
-        "https" => (Kind::Web, web(&parsed)),
+        "s3" => (Kind::Bucket, s3(url, variables, client)),
+        "gs" => (Kind::Bucket, gcs(url, variables, client)),
+        "az" => (Kind::Bucket, azure(url, variables, client)),
+        "https" => (Kind::Web, web(&parsed, client)),
         // Whoever can change an answer on its way could change manifest and files alike.
-        "http" if is_loopback(&host) => (Kind::Web, web(&parsed)),
+        "http" if is_loopback(&host) => (Kind::Web, web(&parsed, client)),
         "http" => return Err(refuse("http:// is not safe for a model; use https://".to_owned())),
         _ => return Err(refuse(format!("`{scheme}://` is not known; use file://, s3://, gs://, az:// or https://"))),
     };
@@ -96,9 +97,20 @@ fn retries() -> RetryConfig {
     RetryConfig { max_retries: 5, retry_timeout: Duration::from_secs(60), ..RetryConfig::default() }
 }
 
+/// The variable with certificates of authorities, as PEM, that are trusted besides those of the system: a company's own store
+/// is often signed by its own.
+const AUTHORITIES: &str = "UNIMODEL_STORE_CA";
+
 /// Time enough for one part of a file on a slow line.
-fn client() -> ClientOptions {
-    ClientOptions::new().with_timeout(Duration::from_secs(120))
+fn client(variables: &[(String, String)]) -> Result<ClientOptions, String> {
+    let options = ClientOptions::new().with_timeout(Duration::from_secs(120));
+    let Some((_, text)) = variables.iter().find(|(name, _)| name == AUTHORITIES) else { return Ok(options) };
+    match Certificate::from_pem_bundle(text.as_bytes()) {
+        Ok(authorities) if !authorities.is_empty() => {
+            Ok(authorities.into_iter().fold(options, ClientOptions::with_root_certificate))
+        }
+        _ => Err(format!("{AUTHORITIES} has no certificate; set it to the text of a PEM file, not to its path")),
+    }
 }
 
 type Opened = object_store::Result<Arc<dyn ObjectStore>>;
@@ -109,27 +121,27 @@ fn settings<K: std::str::FromStr>(variables: &[(String, String)], prefix: &str) 
     variables.iter().filter(|(name, _)| name.starts_with(prefix)).filter_map(parse).collect()
 }
 
-fn s3(url: &str, variables: &[(String, String)]) -> Opened {
-    let builder = AmazonS3Builder::new().with_client_options(client()).with_retry(retries()).with_url(url);
+fn s3(url: &str, variables: &[(String, String)], client: ClientOptions) -> Opened {
+    let builder = AmazonS3Builder::new().with_client_options(client).with_retry(retries()).with_url(url);
     let settings = settings(variables, "AWS_").into_iter();
     Ok(Arc::new(settings.fold(builder, |b, (key, value)| b.with_config(key, value)).build()?))
 }
 
-fn gcs(url: &str, variables: &[(String, String)]) -> Opened {
-    let builder = GoogleCloudStorageBuilder::new().with_client_options(client()).with_retry(retries()).with_url(url);
+fn gcs(url: &str, variables: &[(String, String)], client: ClientOptions) -> Opened {
+    let builder = GoogleCloudStorageBuilder::new().with_client_options(client).with_retry(retries()).with_url(url);
     let settings = settings(variables, "GOOGLE_").into_iter();
     Ok(Arc::new(settings.fold(builder, |b, (key, value)| b.with_config(key, value)).build()?))
 }
 
-fn azure(url: &str, variables: &[(String, String)]) -> Opened {
-    let builder = MicrosoftAzureBuilder::new().with_client_options(client()).with_retry(retries()).with_url(url);
+fn azure(url: &str, variables: &[(String, String)], client: ClientOptions) -> Opened {
+    let builder = MicrosoftAzureBuilder::new().with_client_options(client).with_retry(retries()).with_url(url);
     let settings = settings(variables, "AZURE_").into_iter();
     Ok(Arc::new(settings.fold(builder, |b, (key, value)| b.with_config(key, value)).build()?))
 }
 
-fn web(url: &Url) -> Opened {
+fn web(url: &Url, client: ClientOptions) -> Opened {
     // A file comes in one answer, however large it is: many web servers know no ranges.
-    let client = client().with_timeout(Duration::from_secs(3600)).with_allow_http(url.scheme() == "http");
+    let client = client.with_timeout(Duration::from_secs(3600)).with_allow_http(url.scheme() == "http");
     let host = &url[..url::Position::BeforePath];
     Ok(Arc::new(HttpBuilder::new().with_url(host).with_client_options(client).with_retry(retries()).build()?))
 }
@@ -193,5 +205,15 @@ mod tests {
         assert_eq!(open("gs://bucket", &[]).unwrap().prefix.as_ref(), "");
         assert_eq!(open("https://example.com/models", &[]).unwrap().kind, Kind::Web);
         assert_eq!(open("http://127.0.0.1:8000/models", &[]).unwrap().kind, Kind::Web);
+    }
+
+    #[test]
+    fn authorities_are_given_as_text() {
+        let open = |text: &str| open("https://example.com/models", &[(AUTHORITIES.to_owned(), text.to_owned())]);
+        let certificate = include_str!("authority.pem");
+        assert!(open(certificate).is_ok() && open(&format!("{certificate}\n{certificate}")).is_ok());
+        for text in ["", "/etc/ssl/ca.crt"] {
+            assert!(open(text).unwrap_err().to_string().contains("the text of a PEM file"), "{text}");
+        }
     }
 }

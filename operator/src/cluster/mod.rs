@@ -60,7 +60,7 @@ const END: Duration = Duration::from_secs(10);
 
 /// While much is to be done, the program rests for so long before it looks what has come: handled one by one, with caches
 /// that others have used since, events and answers would take twice the processor time.
-const REST: Duration = Duration::from_millis(10);
+const REST: Duration = Duration::from_millis(25);
 
 /// What to run.
 #[derive(Clone, Debug)]

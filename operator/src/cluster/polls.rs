@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tonic::transport::ClientTlsConfig;
@@ -22,6 +23,9 @@ const CALM: Duration = Duration::from_secs(60);
 /// A server that has not said anything for so long is not counted on. One that is late once may only be busy.
 const SILENCE: Duration = Duration::from_secs(10);
 
+/// How long a server may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(1);
+
 /// The port of every server.
 const PORT: u16 = 9443;
 
@@ -35,6 +39,13 @@ struct Way {
 impl Way {
     fn control(&self) -> Option<Control> {
         Control::new(self.address, &self.tls).ok()
+    }
+
+    /// As [`Way::control`], where somebody listens: a client with its certificates is not made for a server that only comes up.
+    async fn found(&self) -> Option<Control> {
+        let connect = TcpStream::connect(self.address);
+        tokio::time::timeout(CONNECT, connect).await.ok()?.ok()?;
+        self.control()
     }
 }
 
@@ -132,7 +143,10 @@ async fn ask(way: Way, shared: Arc<Shared>, told: Told) {
     let mut heard = Instant::now();
     let mut kept = None;
     loop {
-        let mut control = kept.take().or_else(|| way.control());
+        let mut control = match kept.take() {
+            Some(control) => Some(control),
+            None => way.found().await,
+        };
         let answer = match &mut control {
             Some(control) => control.state().await,
             None => None,
