@@ -9,7 +9,7 @@ const LINE: usize = 64;
 
 /// From so many bytes on memory comes from the system in large pages, where it has some: a table of many items is filled
 /// with a five-hundredth of the page faults, rows from all over it are found with fewer misses, and it goes back at once.
-const LARGE: usize = 8 << 20;
+const LARGE: usize = 1 << 20;
 
 /// A slice of floats whose first lies on a 64-byte boundary.
 #[derive(Debug)]
