@@ -1,6 +1,7 @@
 //! The items' vectors.
 
 use std::num::NonZeroUsize;
+use std::ops::Range;
 
 use unimodel_model::error::ModelError;
 use unimodel_model::weights::Weights;
@@ -55,17 +56,7 @@ impl ItemMatrix {
         let mut matrix = Self::zeros(count, width);
         let stride = matrix.stride;
         let chunks = (0..count).step_by(READ_CHUNK).zip(matrix.data.chunks_mut(READ_CHUNK * stride));
-        in_parallel(threads, chunks, |(first, rows)| {
-            if stride == width {
-                return weights.read_at(name, first * width, rows);
-            }
-            let mut dense = vec![0.0; rows.len() / stride * width];
-            weights.read_at(name, first * width, &mut dense)?;
-            for (row, dense) in rows.chunks_exact_mut(stride).zip(dense.chunks_exact(width)) {
-                row[..width].copy_from_slice(dense);
-            }
-            Ok(())
-        })?;
+        in_parallel(threads, chunks, |(first, rows)| read_columns(weights, name, first, rows, stride, 0..width))?;
         Ok(matrix)
     }
 
@@ -122,4 +113,28 @@ impl ItemMatrix {
         assert!(width <= self.width, "{width} columns of {}", self.width);
         Rows::gathered(&self.data, self.stride, width, ids)
     }
+}
+
+/// Reads a tensor's rows from the one at `first` on into some columns of rows that are `stride` apart.
+///
+/// # Errors
+/// They cannot be read.
+pub(super) fn read_columns(
+    weights: &Weights,
+    name: &str,
+    first: usize,
+    rows: &mut [f32],
+    stride: usize,
+    columns: Range<usize>,
+) -> Result<(), ModelError> {
+    let width = columns.len();
+    if width == stride {
+        return weights.read_at(name, first * width, rows);
+    }
+    let mut dense = vec![0.0; rows.len() / stride * width];
+    weights.read_at(name, first * width, &mut dense)?;
+    for (row, dense) in rows.chunks_exact_mut(stride).zip(dense.chunks_exact(width)) {
+        row[columns.clone()].copy_from_slice(dense);
+    }
+    Ok(())
 }

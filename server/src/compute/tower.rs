@@ -1,17 +1,16 @@
 //! The item tower: what a version knows of its items before any request, once for the version.
 //!
-//! It computes what [`Network::items`](unimodel_model::network::Network::items) computes in plain candle, without memory for what lies between: that is the
-//! reference of what each attribute adds.
+//! It computes what [`Network::items`](unimodel_model::network::Network::items) computes in plain candle, without memory
+//! for what lies between: that is the reference of what each attribute adds.
 
 use std::num::NonZeroUsize;
-use std::ops::Range;
 
 use unimodel_model::error::ModelError;
 use unimodel_model::network::{Categories, ITEM_BIAS, ItemReader, LINEAR_ITEM, LOG_POPULARITY, Numbers};
 use unimodel_model::schema::Schema;
 use unimodel_model::weights::Weights;
 
-use super::items::ItemMatrix;
+use super::items::{ItemMatrix, read_columns};
 use super::kernels::Kernels;
 use super::packed::Packed;
 use super::text::TextTable;
@@ -118,9 +117,9 @@ impl<'a> Tower<'a> {
     /// Rows of zeros, `stride` apart, and biases of the items from `first` on.
     fn compute(&self, first: u32, rows: &mut [f32], stride: usize, biases: &mut [f32]) -> Result<(), ModelError> {
         let (count, at, text_at) = (rows.len() / stride, first as usize, self.width + self.linear_width);
-        self.read(ITEM_TABLE, at, rows, stride, 0..self.width)?;
+        read_columns(self.weights, ITEM_TABLE, at, rows, stride, 0..self.width)?;
         if self.linear_width > 0 {
-            self.read(LINEAR_ITEM, at, rows, stride, self.width..text_at)?;
+            read_columns(self.weights, LINEAR_ITEM, at, rows, stride, self.width..text_at)?;
         }
         self.weights.read_at(ITEM_BIAS, at * self.heads, biases)?;
         let mut log_popularity = vec![0.0; count];
@@ -137,24 +136,6 @@ impl<'a> Tower<'a> {
                 add_scaled(&mut row[text_at..], scale, text);
                 add_scaled(&mut row[..self.width], scale, product);
             }
-        }
-        Ok(())
-    }
-
-    /// Rows of a table from the one at `first` on, into some columns.
-    fn read(
-        &self,
-        table: &str,
-        first: usize,
-        rows: &mut [f32],
-        stride: usize,
-        columns: Range<usize>,
-    ) -> Result<(), ModelError> {
-        let width = columns.len();
-        let mut dense = vec![0.0; rows.len() / stride * width];
-        self.weights.read_at(table, first * width, &mut dense)?;
-        for (row, dense) in rows.chunks_exact_mut(stride).zip(dense.chunks_exact(width)) {
-            row[columns.clone()].copy_from_slice(dense);
         }
         Ok(())
     }
