@@ -12,7 +12,7 @@ mod web;
 
 pub use ask::{Gateway, Load, Report};
 pub use audit::{Request, requests};
-pub use objects::{Child, Model, sample_of};
+pub use objects::{Child, Model, ONE, sample_of};
 pub use place::{Place, on_cluster};
 pub use release::{Release, image};
 pub use shell::{Output, helm, kubectl, kubectl_with};

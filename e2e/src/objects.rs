@@ -103,6 +103,9 @@ fn condition<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Conditio
     conditions.iter().find(|condition| condition.type_ == kind)
 }
 
+/// One task, for [`sample_of`].
+pub const ONE: &str = "  - {name: search, hardwareClass: small, timeout: {default: 3s, max: 5s}}";
+
 /// The object `shop` over this store, with these tasks. Each should be of the class `small` or `other`: a pod that asks for
 /// no processor at all gets none beside others that do.
 pub fn sample_of(store: &Store, tasks: &str) -> String {

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::Api;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::{ObjectStoreExt, path};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::place::Place;
 use crate::shell::Forward;
@@ -49,9 +49,7 @@ impl Store {
             .unwrap_or_else(|_| format!("{}:7070", service.spec.unwrap().cluster_ip.unwrap()));
         let prefix = place.namespace.clone();
         let store = Self { bucket: bucket(&address), uri: format!("s3://models/{prefix}"), prefix, _forward: None };
-        let [first, _] = versions();
-        store.publish(&first).await;
-        store.promote(&first).await;
+        store.begin().await;
         secret(place, "store", SECRET);
         store
     }
@@ -62,13 +60,16 @@ impl Store {
         let forward = Forward::to(&place.namespace, "deployment/web", 7070);
         let uri = format!("https://web.{}.svc/models/shop", place.namespace);
         let store = Self { bucket: bucket(&forward.address), uri, prefix: "shop".into(), _forward: Some(forward) };
-        let [first, _] = versions();
-        store.publish(&first).await;
-        store.promote(&first).await;
-        let data = json!({"UNIMODEL_STORE_CA": authority});
-        let object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "store"}, "stringData": data});
-        place.kubectl_with("apply -f -", &object.to_string()).well();
+        store.begin().await;
+        apply_secret(place, "store", &json!({"UNIMODEL_STORE_CA": authority}));
         store
+    }
+
+    /// Publishes the older version, and lets the channel name it.
+    async fn begin(&self) {
+        let [first, _] = versions();
+        self.publish(&first).await;
+        self.promote(&first).await;
     }
 
     /// Puts a trained version into the store, its manifest last.
@@ -123,6 +124,10 @@ pub fn secret(place: &Place, name: &str, secret: &str) {
         "AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1",
         "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": secret,
     });
+    apply_secret(place, name, &data);
+}
+
+fn apply_secret(place: &Place, name: &str, data: &Value) {
     let object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data});
     place.kubectl_with("apply -f -", &object.to_string()).well();
 }

@@ -5,10 +5,9 @@ use std::path::Path;
 
 use serde_json::json;
 use unimodel_e2e::{
-    Place, cluster_is_anothers, kubectl, kubectl_with, on_cluster, query, sample_of, seconds, trained, until, versions,
+    ONE, Place, cluster_is_anothers, kubectl, kubectl_with, on_cluster, query, sample_of, seconds, trained, until,
+    versions,
 };
-
-const ONE: &str = "  - {name: search, hardwareClass: small, timeout: {default: 3s, max: 5s}}";
 
 /// Whether the node is this machine, whose directories a test can make.
 fn node_is_elsewhere() -> bool {

@@ -1,8 +1,6 @@
 //! A store behind a web server with TLS.
 
-use unimodel_e2e::{Place, on_cluster, query, sample_of, seconds, versions};
-
-const ONE: &str = "  - {name: search, hardwareClass: small, timeout: {default: 3s, max: 5s}}";
+use unimodel_e2e::{ONE, Place, on_cluster, query, sample_of, seconds, versions};
 
 #[test]
 #[ignore = "needs a cluster: make e2e"]
