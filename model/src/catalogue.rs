@@ -4,14 +4,18 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use crate::columns::{required, strings};
+use crate::columns::required;
 use crate::error::ModelError;
 use crate::item_ids::{ItemIds, TakenBy};
 use crate::schema::{Attribute, AttributeType};
+use crate::strings::{StringLists, StringListsBuilder, Strings, StringsBuilder};
+
+/// Rows of a table that are read together.
+const BATCH_ROWS: usize = 8192;
 
 /// One attribute of all items, in item order.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,11 +23,11 @@ pub enum AttributeColumn {
     /// Numbers.
     Number(Vec<Option<f64>>),
     /// One category an item.
-    Category(Vec<Option<String>>),
+    Category(Strings),
     /// Several categories an item; none where absent.
-    CategoryList(Vec<Vec<String>>),
+    CategoryList(StringLists),
     /// Text.
-    Text(Vec<Option<String>>),
+    Text(Strings),
 }
 
 /// The items in a fixed order: an item's index here is its row in every matrix of the network. Clones share them.
@@ -58,7 +62,7 @@ impl Catalogue {
     /// Reads `items.parquet`, a file or a folder of part files: `item_id` and the declared attributes.
     pub fn read(path: &Path, attributes: &[Attribute]) -> Result<Self, ModelError> {
         let mut ids = ItemIds::default();
-        let mut columns: Vec<AttributeColumn> = attributes.iter().map(|a| AttributeColumn::empty(a.kind)).collect();
+        let mut columns: Vec<ColumnBuilder> = attributes.iter().map(|a| ColumnBuilder::new(a.kind)).collect();
         for batch in batches(path)? {
             let batch = batch?;
             let id = required(&batch, "item_id", &DataType::Utf8, "items")?;
@@ -73,6 +77,7 @@ impl Catalogue {
                 column.append(&batch, &attribute.name)?;
             }
         }
+        let columns = columns.into_iter().map(ColumnBuilder::finish);
         Self::of(ids, attributes.iter().cloned().zip(columns).collect())
     }
 
@@ -115,20 +120,18 @@ impl Catalogue {
     pub fn with_category(&self, attribute: &str, category: &str) -> Option<Vec<u32>> {
         let rows = 0..self.ids.len() as u32;
         match self.attribute(attribute)? {
-            AttributeColumn::Category(values) => {
-                Some(rows.filter(|&r| values[r as usize].as_deref() == Some(category)).collect())
-            }
+            AttributeColumn::Category(values) => Some(rows.filter(|r| values.get(*r) == Some(category)).collect()),
             AttributeColumn::CategoryList(values) => {
-                Some(rows.filter(|&r| values[r as usize].iter().any(|v| v == category)).collect())
+                Some(rows.filter(|r| values.get(*r).any(|v| v == category)).collect())
             }
             AttributeColumn::Number(_) | AttributeColumn::Text(_) => None,
         }
     }
 
     /// The first text attribute: what a person reads, and what queries are matched with.
-    pub fn title(&self) -> Option<&[Option<String>]> {
+    pub fn title(&self) -> Option<&Strings> {
         self.attributes.iter().find_map(|(_, c)| match c {
-            AttributeColumn::Text(values) => Some(values.as_slice()),
+            AttributeColumn::Text(values) => Some(values),
             _ => None,
         })
     }
@@ -141,13 +144,30 @@ fn push(ids: &mut ItemIds, id: &str) -> Result<(), ModelError> {
     })
 }
 
-impl AttributeColumn {
-    fn empty(kind: AttributeType) -> Self {
+/// An attribute that comes batch by batch.
+enum ColumnBuilder {
+    Number(Vec<Option<f64>>),
+    Category(StringsBuilder),
+    CategoryList(StringListsBuilder),
+    Text(StringsBuilder),
+}
+
+impl ColumnBuilder {
+    fn new(kind: AttributeType) -> Self {
         match kind {
             AttributeType::Number => Self::Number(Vec::new()),
-            AttributeType::Category => Self::Category(Vec::new()),
-            AttributeType::CategoryList => Self::CategoryList(Vec::new()),
-            AttributeType::Text => Self::Text(Vec::new()),
+            AttributeType::Category => Self::Category(StringsBuilder::default()),
+            AttributeType::CategoryList => Self::CategoryList(StringListsBuilder::default()),
+            AttributeType::Text => Self::Text(StringsBuilder::default()),
+        }
+    }
+
+    fn finish(self) -> AttributeColumn {
+        match self {
+            Self::Number(values) => AttributeColumn::Number(values),
+            Self::Category(values) => AttributeColumn::Category(values.finish()),
+            Self::CategoryList(values) => AttributeColumn::CategoryList(values.finish()),
+            Self::Text(values) => AttributeColumn::Text(values.finish()),
         }
     }
 
@@ -159,11 +179,17 @@ impl AttributeColumn {
                 values.extend(array.as_primitive::<Float64Type>().iter().map(|v| v.filter(|x| x.is_finite())));
             }
             Self::Category(values) | Self::Text(values) => {
-                values.extend(column(&DataType::Utf8)?.as_string::<i32>().iter().map(|v| v.map(str::to_owned)));
+                values.extend(column(&DataType::Utf8)?.as_string::<i32>());
             }
             Self::CategoryList(values) => {
                 let array = column(&DataType::new_list(DataType::Utf8, true))?;
-                values.extend(array.as_list::<i32>().iter().map(|v| v.map(|v| strings(&v)).unwrap_or_default()));
+                let lists = array.as_list::<i32>();
+                let strings = lists.values().as_string::<i32>();
+                for (row, ends) in lists.value_offsets().windows(2).enumerate() {
+                    let range = if lists.is_valid(row) { ends[0]..ends[1] } else { 0..0 };
+                    let range = range.map(|at| at as usize);
+                    values.push(range.filter(|at| strings.is_valid(*at)).map(|at| strings.value(at)));
+                }
             }
         }
         Ok(())
@@ -193,7 +219,8 @@ pub fn batches(path: &Path) -> Result<impl Iterator<Item = Result<RecordBatch, M
     for part in part_files(path)? {
         let file = File::open(&part).map_err(|source| ModelError::Read { path: part.clone(), source })?;
         let parquet = |source| ModelError::Parquet { path: part.clone(), source };
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(parquet)?.build().map_err(parquet)?;
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(parquet)?;
+        let reader = reader.with_batch_size(BATCH_ROWS).build().map_err(parquet)?;
         let path = part.clone();
         readers.push(reader.map(move |b| {
             b.map_err(|e| ModelError::Parquet { path: path.clone(), source: parquet::errors::ParquetError::from(e) })

@@ -46,7 +46,7 @@ impl ElementColumn {
 }
 
 /// Strings of an array, without its nulls.
-pub(crate) fn strings(array: &ArrayRef) -> Vec<String> {
+fn strings(array: &ArrayRef) -> Vec<String> {
     array.as_string::<i32>().iter().flatten().map(str::to_owned).collect()
 }
 

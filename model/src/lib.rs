@@ -11,6 +11,7 @@ pub mod network;
 pub mod profiles;
 pub mod schema;
 pub mod store;
+pub mod strings;
 pub mod text;
 pub mod threads;
 pub mod version;

@@ -14,8 +14,8 @@ pub fn words(text: &str) -> impl Iterator<Item = String> {
     words.into_iter()
 }
 
-/// Calls `found` with each word between its boundary marks.
-fn for_each_word(text: impl Iterator<Item = char>, mut found: impl FnMut(&[char])) {
+/// Calls `found` with each word, lower-case and between its boundary marks.
+pub fn for_each_word(text: impl Iterator<Item = char>, mut found: impl FnMut(&[char])) {
     let mut word = vec!['<'];
     let mut end = |word: &mut Vec<char>| {
         if word.len() > 1 {
@@ -38,15 +38,7 @@ pub fn ngrams(text: &str, buckets: usize) -> Vec<(u32, f32)> {
 /// The same of a text that comes character by character.
 pub fn ngrams_of(text: impl Iterator<Item = char>, buckets: usize) -> Vec<(u32, f32)> {
     let mut found: Vec<u32> = Vec::new();
-    let mut push = |kind: u8, gram: &[char]| found.push((hash(kind, gram) % buckets as u64) as u32);
-    for_each_word(text, |word| {
-        push(0, word);
-        word.windows(2).for_each(|pair| push(2, pair));
-        for triple in word.windows(3) {
-            push(3, triple);
-            push(1, &[triple[0], triple[2]]);
-        }
-    });
+    for_each_word(text, |word| word_ngrams(word, buckets, |bucket| found.push(bucket)));
     found.sort_unstable();
     let mut counts: Vec<(u32, f32)> = Vec::with_capacity(found.len());
     for bucket in found {
@@ -56,6 +48,17 @@ pub fn ngrams_of(text: impl Iterator<Item = char>, buckets: usize) -> Vec<(u32, 
         }
     }
     counts
+}
+
+/// Calls `found` with the bucket of each n-gram of a word that stands between its boundary marks.
+pub fn word_ngrams(word: &[char], buckets: usize, mut found: impl FnMut(u32)) {
+    let mut push = |kind: u8, gram: &[char]| found((hash(kind, gram) % buckets as u64) as u32);
+    push(0, word);
+    word.windows(2).for_each(|pair| push(2, pair));
+    for triple in word.windows(3) {
+        push(3, triple);
+        push(1, &[triple[0], triple[2]]);
+    }
 }
 
 /// FNV-1a, 64 bits, with a final mix since the low bits choose the bucket. It is part of the version format: a changed

@@ -152,10 +152,10 @@ fn popularity<'a>(catalogue: &'a Catalogue, counts: &[f64]) -> Popularity<'a> {
         };
         match column {
             AttributeColumn::Category(values) => {
-                order.iter().for_each(|&i| values[i as usize].iter().for_each(|v| add(v, i)));
+                order.iter().for_each(|&i| values.get(i).into_iter().for_each(|v| add(v, i)));
             }
             AttributeColumn::CategoryList(values) => {
-                order.iter().for_each(|&i| values[i as usize].iter().for_each(|v| add(v, i)));
+                order.iter().for_each(|&i| values.get(i).for_each(|v| add(v, i)));
             }
             AttributeColumn::Number(_) | AttributeColumn::Text(_) => continue,
         }

@@ -67,9 +67,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         bail!("{}: {detail}", args.task);
     }
     // Of a version that is gone from the store there are no titles.
-    let titles = titles(&up.store, answer["modelVersion"].as_str().unwrap_or_default()).await.ok();
-    let title =
-        |id: &str| titles.as_ref().and_then(|(catalogue, titles)| titles.get(catalogue.find(id)? as usize)?.clone());
+    let catalogue = read_catalogue(&up.store, answer["modelVersion"].as_str().unwrap_or_default()).await.ok();
+    let title = |id: &str| catalogue.as_ref().and_then(|items| Some(items.title()?.get(items.find(id)?)?.to_owned()));
     for item in answer["items"].as_array_mut().into_iter().flatten() {
         if let Some(title) = item["id"].as_str().and_then(title) {
             item["title"] = title.into();
@@ -147,13 +146,11 @@ fn typed(description: &Value, element: &str, text: &str) -> Value {
     }
 }
 
-/// The version's catalogue and its titles.
-async fn titles(store: &str, version: &str) -> anyhow::Result<(Catalogue, Vec<Option<String>>)> {
+/// The version's catalogue.
+async fn read_catalogue(store: &str, version: &str) -> anyhow::Result<Catalogue> {
     let local = Store::open(store)?.load(&version.parse()?, &version_cache()?).await?;
     let schema: Schema = serde_json::from_slice(&std::fs::read(local.dir().join(files::SCHEMA))?)?;
-    let catalogue = Catalogue::read(&local.dir().join(files::ITEMS), &schema.attributes)?;
-    let titles = catalogue.title().context("items have no titles")?.to_vec();
-    Ok((catalogue, titles))
+    Ok(Catalogue::read(&local.dir().join(files::ITEMS), &schema.attributes)?)
 }
 
 #[cfg(test)]

@@ -1,27 +1,33 @@
 //! What the item tower takes of a catalogue.
 
 use std::collections::HashMap;
+use std::iter::once;
 
 use super::parameters::known;
 use crate::catalogue::{AttributeColumn, Catalogue};
 use crate::schema::{Encoding, Schema};
+use crate::strings::{StringLists, Strings};
 use crate::text;
 
 /// Reads what the item tower takes of one item at a time.
 pub struct ItemReader<'a> {
     categories: Vec<Categories<'a>>,
     numbers: Vec<Numbers<'a>>,
-    texts: Vec<&'a [Option<String>]>,
-    buckets: usize,
+    texts: Vec<&'a Strings>,
 }
 
 /// An attribute of categories, each a row of the attribute's tables.
 pub struct Categories<'a> {
     /// Name of the attribute.
     pub attribute: &'a str,
-    column: &'a AttributeColumn,
+    column: Column<'a>,
     rows: HashMap<&'a str, u32>,
     unknown: u32,
+}
+
+enum Column<'a> {
+    One(&'a Strings),
+    Several(&'a StringLists),
 }
 
 /// An attribute that is a number.
@@ -36,25 +42,21 @@ pub struct Numbers<'a> {
 impl<'a> ItemReader<'a> {
     /// Of a catalogue whose attributes the schema declares.
     pub fn new(schema: &'a Schema, catalogue: &'a Catalogue) -> Self {
-        let mut reader = Self {
-            categories: Vec::new(),
-            numbers: Vec::new(),
-            texts: Vec::new(),
-            buckets: schema.network.text_buckets,
-        };
+        let mut reader = Self { categories: Vec::new(), numbers: Vec::new(), texts: Vec::new() };
         for (attribute, column) in catalogue.attributes() {
             let encoding = schema.attribute_encodings.get(&attribute.name);
             let attribute = attribute.name.as_str();
+            let categories = |column| {
+                let rows = match encoding {
+                    Some(Encoding::Vocabulary { values }) => values.iter().map(String::as_str).zip(0..).collect(),
+                    _ => HashMap::new(),
+                };
+                Categories { attribute, column, rows, unknown: known(encoding) as u32 }
+            };
             match column {
                 AttributeColumn::Text(values) => reader.texts.push(values),
-                AttributeColumn::Category(_) | AttributeColumn::CategoryList(_) => {
-                    let rows = match encoding {
-                        Some(Encoding::Vocabulary { values }) => values.iter().map(String::as_str).zip(0..).collect(),
-                        _ => HashMap::new(),
-                    };
-                    let unknown = known(encoding) as u32;
-                    reader.categories.push(Categories { attribute, column, rows, unknown });
-                }
+                AttributeColumn::Category(values) => reader.categories.push(categories(Column::One(values))),
+                AttributeColumn::CategoryList(values) => reader.categories.push(categories(Column::Several(values))),
                 AttributeColumn::Number(column) => {
                     let (mean, deviation) = match encoding {
                         Some(Encoding::Standardised { mean, deviation }) => (*mean, *deviation),
@@ -77,22 +79,22 @@ impl<'a> ItemReader<'a> {
         &self.numbers
     }
 
-    /// The n-grams of all of an item's texts together, with a space before each.
-    pub fn ngrams(&self, item: u32) -> Vec<(u32, f32)> {
-        let texts = self.texts.iter().filter_map(|column| column[item as usize].as_deref());
-        text::ngrams_of(texts.flat_map(|text| std::iter::once(' ').chain(text.chars())), self.buckets)
+    /// All of an item's texts together, with a space before each.
+    pub fn text(&self, item: u32) -> impl Iterator<Item = char> {
+        let texts = self.texts.iter().filter_map(move |column| column.get(item));
+        texts.flat_map(|text| once(' ').chain(text.chars()))
     }
 }
 
 impl Categories<'_> {
     /// Rows of the item's categories.
-    pub fn rows(&self, item: u32) -> impl ExactSizeIterator<Item = u32> {
-        let values = match self.column {
-            AttributeColumn::Category(values) => values[item as usize].as_slice(),
-            AttributeColumn::CategoryList(values) => values[item as usize].as_slice(),
-            AttributeColumn::Number(_) | AttributeColumn::Text(_) => &[],
+    pub fn rows(&self, item: u32) -> impl Iterator<Item = u32> + Clone {
+        let (one, several) = match self.column {
+            Column::One(values) => (values.get(item), None),
+            Column::Several(values) => (None, Some(values.get(item))),
         };
-        values.iter().map(|value| self.rows.get(value.as_str()).copied().unwrap_or(self.unknown))
+        let values = one.into_iter().chain(several.into_iter().flatten());
+        values.map(|value| self.rows.get(value).copied().unwrap_or(self.unknown))
     }
 }
 
@@ -121,7 +123,7 @@ impl ItemInputs {
             |of: &Categories<'_>| (of.attribute.to_owned(), items().map(|item| of.rows(item).collect()).collect());
         let numbers = |of: &Numbers<'_>| (of.attribute.to_owned(), items().map(|item| of.value(item)).collect());
         Self {
-            text: items().map(|item| reader.ngrams(item)).collect(),
+            text: items().map(|item| text::ngrams_of(reader.text(item), schema.network.text_buckets)).collect(),
             categories: reader.categories().iter().map(categories).collect(),
             numbers: reader.numbers().iter().map(numbers).collect(),
         }

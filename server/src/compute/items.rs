@@ -56,7 +56,12 @@ impl ItemMatrix {
         let mut matrix = Self::zeros(count, width);
         let stride = matrix.stride;
         let chunks = (0..count).step_by(READ_CHUNK).zip(matrix.data.chunks_mut(READ_CHUNK * stride));
-        in_parallel(threads, chunks, |(first, rows)| read_columns(weights, name, first, rows, stride, 0..width))?;
+        in_parallel(
+            threads,
+            chunks,
+            || (),
+            |(), (first, rows)| read_columns(weights, name, first, rows, stride, 0..width),
+        )?;
         Ok(matrix)
     }
 

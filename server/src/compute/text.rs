@@ -1,14 +1,19 @@
 //! Texts as unit vectors, of queries and of items alike.
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 
 use unimodel_model::error::ModelError;
+use unimodel_model::text::{for_each_word, word_ngrams};
 use unimodel_model::weights::Weights;
 
 use super::items::ItemMatrix;
 use super::kernels::{Activation, Kernels};
 use super::packed::Packed;
-use super::vector::unit_scale;
+use super::vector::{add, unit_scale};
+
+/// Words whose sums are kept: with the sizes that networks have by themselves 12 MiB.
+const KEPT_WORDS: usize = 1 << 14;
 
 /// The n-grams' vectors.
 #[derive(Clone, Debug)]
@@ -64,5 +69,77 @@ impl TextTable {
         let (buckets, weights): (Vec<u32>, Vec<f32>) =
             grams.iter().map(|&(bucket, count)| (bucket, count * self.idf[bucket as usize])).unzip();
         self.kernels.add_weighted_sum(table.some(&buckets, table.width()), &weights, sum);
+    }
+}
+
+/// Sums of the rows of a table by a text's n-grams, of many texts: the sum of a text is that of its words, and most words
+/// occur in many texts.
+pub(super) struct WordSums<'a> {
+    text: &'a TextTable,
+    table: &'a ItemMatrix,
+    /// Rows of `sums` by word.
+    known: HashMap<Box<[char]>, usize>,
+    /// One row after the other, as wide as the table.
+    sums: Vec<f32>,
+}
+
+impl<'a> WordSums<'a> {
+    /// Of a table with a row for each n-gram.
+    pub(super) fn new(text: &'a TextTable, table: &'a ItemMatrix) -> Self {
+        Self { text, table, known: HashMap::new(), sums: Vec::new() }
+    }
+
+    /// Adds what [`TextTable::add_weighted_sum`] adds for all n-grams of the text.
+    ///
+    /// # Panics
+    /// If the sum is not as wide as the table.
+    pub(super) fn add(&mut self, text: impl Iterator<Item = char>, sum: &mut [f32]) {
+        for_each_word(text, |word| {
+            let row = self.row(word);
+            add(sum, &self.sums[row * self.table.width()..][..self.table.width()]);
+        });
+    }
+
+    fn row(&mut self, word: &[char]) -> usize {
+        if let Some(row) = self.known.get(word) {
+            return *row;
+        }
+        if self.known.len() == KEPT_WORDS {
+            self.known.clear();
+            self.sums.clear();
+        }
+        let mut grams = Vec::new();
+        word_ngrams(word, self.table.count(), |bucket| grams.push((bucket, 1.0)));
+        let row = self.known.len();
+        self.known.insert(word.into(), row);
+        self.sums.resize((row + 1) * self.table.width(), 0.0);
+        self.text.add_weighted_sum(self.table, &grams, &mut self.sums[row * self.table.width()..]);
+        row
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use unimodel_model::text::ngrams;
+
+    use super::*;
+
+    #[test]
+    fn sums_of_words_are_those_of_their_n_grams_also_of_more_words_than_are_kept() {
+        const BUCKETS: usize = 50;
+        let values: Vec<f32> = (0..BUCKETS * 2).map(|x| (x as f32).sin()).collect();
+        let rows = ItemMatrix::new(&values, 2);
+        let idf = (0..BUCKETS).map(|bucket| 1.0 + bucket as f32 / 10.0).collect();
+        let table = TextTable { kernels: Kernels::detect(), rows: rows.clone(), idf };
+        let mut words = WordSums::new(&table, &rows);
+        for number in 0..KEPT_WORDS + 100 {
+            let text = format!("The {number} of the {}: a Sequel", number / 7);
+            let (mut expected, mut got) = ([0.5; 2], [0.5; 2]);
+            table.add_weighted_sum(&rows, &ngrams(&text, BUCKETS), &mut expected);
+            words.add(text.chars(), &mut got);
+            for (expected, got) in expected.iter().zip(got) {
+                assert!((expected - got).abs() < 1e-4 * expected.abs().max(10.0), "{text}: {got}, not {expected}");
+            }
+        }
     }
 }

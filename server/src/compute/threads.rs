@@ -64,20 +64,23 @@ pub fn keep_rayon_to_one_thread() -> Result<(), rayon::ThreadPoolBuildError> {
     rayon::ThreadPoolBuilder::new().num_threads(1).thread_name(|_| "prepare".into()).start_handler(lower).build_global()
 }
 
-/// Lets so many threads, this one among them, do pieces of work, each the first that is left.
+/// Lets so many threads, this one among them, do pieces of work, each the first that is left. Each thread begins with
+/// something of its own.
 ///
 /// # Errors
 /// Of a piece: some of the others are not done then.
-pub(super) fn in_parallel<P: Send, E: Send>(
+pub(super) fn in_parallel<P: Send, O, E: Send>(
     threads: NonZeroUsize,
     pieces: impl Iterator<Item = P> + Send,
-    work: impl Fn(P) -> Result<(), E> + Sync,
+    own: impl Fn() -> O + Sync,
+    work: impl Fn(&mut O, P) -> Result<(), E> + Sync,
 ) -> Result<(), E> {
     let pieces = Mutex::new(pieces);
     let next = || pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
     let run = || {
+        let mut own = own();
         while let Some(piece) = next() {
-            work(piece)?;
+            work(&mut own, piece)?;
         }
         Ok(())
     };
@@ -129,13 +132,21 @@ mod tests {
         for threads in 1..5 {
             let threads = NonZeroUsize::new(threads).unwrap();
             let mut done = vec![0; 100];
-            in_parallel(threads, done.iter_mut(), |piece| {
-                *piece += 1;
-                Ok::<_, ()>(())
-            })
+            in_parallel(
+                threads,
+                done.iter_mut(),
+                || (),
+                |(), piece| {
+                    *piece += 1;
+                    Ok::<_, ()>(())
+                },
+            )
             .unwrap();
             assert_eq!(done, [1; 100]);
-            assert_eq!(in_parallel(threads, 0..100, |piece| if piece == 40 { Err(piece) } else { Ok(()) }), Err(40));
+            assert_eq!(
+                in_parallel(threads, 0..100, || (), |(), piece| if piece == 40 { Err(piece) } else { Ok(()) }),
+                Err(40)
+            );
         }
     }
 }

@@ -13,7 +13,7 @@ use unimodel_model::weights::Weights;
 use super::items::{ItemMatrix, read_columns};
 use super::kernels::Kernels;
 use super::packed::Packed;
-use super::text::TextTable;
+use super::text::{TextTable, WordSums};
 use super::threads::in_parallel;
 use super::vector::{add, add_scaled, unit_scale};
 
@@ -110,27 +110,37 @@ impl<'a> Tower<'a> {
         let stride = vectors.stride();
         let chunks = vectors.data_mut().chunks_mut(CHUNK * stride).zip(biases.chunks_mut(CHUNK * self.heads));
         let chunks = (0..items as u32).step_by(CHUNK).zip(chunks);
-        in_parallel(threads, chunks, |(first, (rows, biases))| self.compute(first, rows, stride, biases))?;
+        let words = || self.projected.as_ref().map(|table| WordSums::new(self.text, table));
+        in_parallel(threads, chunks, words, |words, (first, (rows, biases))| {
+            self.compute(first, rows, stride, biases, words.as_mut())
+        })?;
         Ok(ItemHalf { vectors, biases })
     }
 
     /// Rows of zeros, `stride` apart, and biases of the items from `first` on.
-    fn compute(&self, first: u32, rows: &mut [f32], stride: usize, biases: &mut [f32]) -> Result<(), ModelError> {
+    fn compute(
+        &self,
+        first: u32,
+        rows: &mut [f32],
+        stride: usize,
+        biases: &mut [f32],
+        mut words: Option<&mut WordSums>,
+    ) -> Result<(), ModelError> {
         let (count, at, text_at) = (rows.len() / stride, first as usize, self.width + self.linear_width);
         read_columns(self.weights, ITEM_TABLE, at, rows, stride, 0..self.width)?;
         if self.linear_width > 0 {
             read_columns(self.weights, LINEAR_ITEM, at, rows, stride, self.width..text_at)?;
         }
         self.weights.read_at(ITEM_BIAS, at * self.heads, biases)?;
-        let mut log_popularity = vec![0.0; count];
+        let (mut log_popularity, mut sums) = (vec![0.0; count], vec![0.0; self.text.width() + self.width]);
         self.weights.read_at(LOG_POPULARITY, at, &mut log_popularity)?;
         let items = rows.chunks_exact_mut(stride).zip(biases.chunks_exact_mut(self.heads)).zip(&log_popularity);
         for (item, ((row, biases), log_popularity)) in (first..).zip(items) {
             add_scaled(biases, *log_popularity, &self.popularity);
             self.add_attributes(item, &mut row[..self.width], biases);
-            if let Some(projected) = &self.projected {
-                let mut sums = vec![0.0; projected.width()];
-                self.text.add_weighted_sum(projected, &self.reader.ngrams(item), &mut sums);
+            if let Some(words) = &mut words {
+                sums.fill(0.0);
+                words.add(self.reader.text(item), &mut sums);
                 let (text, product) = sums.split_at(self.text.width());
                 let scale = unit_scale(text);
                 add_scaled(&mut row[text_at..], scale, text);
@@ -144,7 +154,7 @@ impl<'a> Tower<'a> {
     fn add_attributes(&self, item: u32, vector: &mut [f32], biases: &mut [f32]) {
         for CategoryWeights { categories, table, priors } in &self.categories {
             let rows = categories.rows(item);
-            let weight = 1.0 / (rows.len() as f32).sqrt();
+            let weight = 1.0 / (rows.clone().count() as f32).sqrt();
             for category in rows.map(|category| category as usize) {
                 add_scaled(vector, weight, row(table, category, self.width));
                 add(biases, row(priors, category, self.heads));

@@ -15,5 +15,12 @@ pub(super) fn add_scaled(sum: &mut [f32], scale: f32, more: &[f32]) {
 
 /// What gives a vector a length of one.
 pub(super) fn unit_scale(vector: &[f32]) -> f32 {
-    1.0 / (vector.iter().map(|x| x * x).sum::<f32>() + EPSILON).sqrt()
+    // Many sums at a time: in one sum each addition would wait for the one before.
+    let mut sums = [0.0; 16];
+    let (chunks, rest) = vector.as_chunks::<16>();
+    for chunk in chunks {
+        sums.iter_mut().zip(chunk).for_each(|(sum, x)| *sum += x * x);
+    }
+    let squares = sums.iter().sum::<f32>() + rest.iter().map(|x| x * x).sum::<f32>();
+    1.0 / (squares + EPSILON).sqrt()
 }

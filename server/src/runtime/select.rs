@@ -1,7 +1,9 @@
 //! Candidates by the attributes of items.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::BuildHasher;
 
+use foldhash::fast::RandomState;
 use unimodel_model::catalogue::{AttributeColumn, Catalogue};
 use unimodel_model::context::{Context, Value};
 use unimodel_model::schema::Attribute;
@@ -14,13 +16,15 @@ use crate::request::check_select;
 pub(super) struct AttributeIndex {
     attributes: Vec<Attribute>,
     by_attribute: Vec<ByValue>,
+    hasher: RandomState,
 }
 
 /// Items of one attribute's values; those of one value in item order.
 #[derive(Debug)]
 enum ByValue {
-    /// Of attributes with one value an item: all items that have one, in order of value. The values themselves stay in
-    /// the catalogue.
+    /// Of attributes with one value an item: all items that have one, those of a value together. Numbers are in order;
+    /// strings are in order of their hash, since an order of their own takes several times as long and is of no use. The
+    /// values themselves stay in the catalogue.
     Sorted(Vec<u32>),
     /// Of lists.
     Lists(HashMap<String, Vec<u32>>),
@@ -29,6 +33,7 @@ enum ByValue {
 impl AttributeIndex {
     pub(super) fn new(catalogue: &Catalogue) -> Self {
         let all = || 0..catalogue.len() as u32;
+        let hasher = RandomState::default();
         let by_attribute = catalogue.attributes().iter().map(|(_, column)| match column {
             AttributeColumn::Number(values) => {
                 let mut items: Vec<u32> = all().filter(|i| values[*i as usize].is_some()).collect();
@@ -36,15 +41,23 @@ impl AttributeIndex {
                 ByValue::Sorted(items)
             }
             AttributeColumn::Category(values) | AttributeColumn::Text(values) => {
-                let mut items: Vec<u32> = all().filter(|i| values[*i as usize].is_some()).collect();
-                items.sort_by(|a, b| values[*a as usize].cmp(&values[*b as usize]));
-                ByValue::Sorted(items)
+                let hashed = all().filter_map(|item| Some((hasher.hash_one(values.get(item)?), item)));
+                let mut hashed: Vec<(u64, u32)> = hashed.collect();
+                hashed.sort_unstable();
+                // All of one string but by a rare chance.
+                for same in hashed.chunk_by_mut(|a, b| a.0 == b.0) {
+                    same.sort_by(|a, b| values.get(a.1).cmp(&values.get(b.1)));
+                }
+                ByValue::Sorted(hashed.into_iter().map(|(_, item)| item).collect())
             }
             AttributeColumn::CategoryList(values) => {
                 let mut lists: HashMap<String, Vec<u32>> = HashMap::new();
-                for (item, values) in all().zip(values) {
+                for (item, values) in all().zip(values.iter()) {
                     for value in values {
-                        let items = lists.entry(value.clone()).or_default();
+                        let Some(items) = lists.get_mut(value) else {
+                            lists.insert(value.to_owned(), vec![item]);
+                            continue;
+                        };
                         if items.last() != Some(&item) {
                             items.push(item);
                         }
@@ -55,6 +68,7 @@ impl AttributeIndex {
         });
         Self {
             by_attribute: by_attribute.collect(),
+            hasher,
             attributes: catalogue.attributes().iter().map(|(attribute, _)| attribute.clone()).collect(),
         }
     }
@@ -97,7 +111,9 @@ impl AttributeIndex {
         match (&self.by_attribute[position], &catalogue.attributes()[position].1) {
             (ByValue::Lists(lists), _) => lists.get(wanted).map_or(&[], |items| items),
             (ByValue::Sorted(items), AttributeColumn::Category(values) | AttributeColumn::Text(values)) => {
-                equal(items, |item| values[item as usize].as_deref().cmp(&Some(wanted)))
+                let hash = self.hasher.hash_one(wanted);
+                let hashed = |item| values.get(item).map(|value| (self.hasher.hash_one(value), value));
+                equal(items, |item| hashed(item).cmp(&Some((hash, wanted))))
             }
             (ByValue::Sorted(_), _) => &[],
         }
@@ -155,15 +171,15 @@ mod tests {
             let columns = vec![
                 (
                     attribute("title", AttributeType::Text),
-                    AttributeColumn::Text(items.iter().map(|i| i.0.clone()).collect()),
+                    AttributeColumn::Text(items.iter().map(|i| i.0.as_ref()).collect()),
                 ),
                 (
                     attribute("genre", AttributeType::Category),
-                    AttributeColumn::Category(items.iter().map(|i| i.1.clone()).collect()),
+                    AttributeColumn::Category(items.iter().map(|i| i.1.as_ref()).collect()),
                 ),
                 (
                     attribute("genres", AttributeType::CategoryList),
-                    AttributeColumn::CategoryList(items.iter().map(|i| i.2.clone()).collect()),
+                    AttributeColumn::CategoryList(items.iter().map(|i| &i.2).collect()),
                 ),
                 (
                     attribute("year", AttributeType::Number),
@@ -196,11 +212,9 @@ mod tests {
         let fits = |item: u32, name: &str, value: &Value| match catalogue.attribute(name).unwrap() {
             AttributeColumn::Number(values) => values[item as usize].map(Value::Number).as_ref() == Some(value),
             AttributeColumn::Category(values) | AttributeColumn::Text(values) => {
-                any(value, &|text| values[item as usize].as_deref() == Some(text))
+                any(value, &|text| values.get(item) == Some(text))
             }
-            AttributeColumn::CategoryList(values) => {
-                any(value, &|text| values[item as usize].iter().any(|v| v == text))
-            }
+            AttributeColumn::CategoryList(values) => any(value, &|text| values.get(item).any(|v| v == text)),
         };
         (0..catalogue.len() as u32).filter(|item| select.iter().all(|(name, value)| fits(*item, name, value))).collect()
     }
@@ -216,7 +230,8 @@ mod tests {
     #[test]
     fn a_selector_that_does_not_fit_is_refused() {
         let title = Attribute { name: "title".into(), kind: AttributeType::Text };
-        let catalogue = Catalogue::new(["1"], vec![(title, AttributeColumn::Text(vec![None]))]).unwrap();
+        let catalogue =
+            Catalogue::new(["1"], vec![(title, AttributeColumn::Text([None::<&str>].into_iter().collect()))]).unwrap();
         let index = AttributeIndex::new(&catalogue);
         let select =
             |name: &str, value| index.select(&Context::from([(name.to_owned(), value)]), &catalogue).unwrap_err();

@@ -167,10 +167,10 @@ fn strings(values: &[Option<String>]) -> ArrayRef {
     Arc::new(StringArray::from(values.to_vec()))
 }
 
-fn lists<'a>(values: impl IntoIterator<Item = &'a [String]>) -> ArrayRef {
+fn lists<'a>(values: impl IntoIterator<Item: IntoIterator<Item = &'a str>>) -> ArrayRef {
     let mut lists = ListBuilder::new(StringBuilder::new());
     for list in values {
-        list.iter().for_each(|value| lists.values().append_value(value));
+        list.into_iter().for_each(|value| lists.values().append_value(value));
         lists.append(true);
     }
     Arc::new(lists.finish())
@@ -189,8 +189,10 @@ fn write_items(path: &Path, catalogue: &Catalogue) {
     for (attribute, column) in catalogue.attributes() {
         let column: ArrayRef = match column {
             AttributeColumn::Number(values) => Arc::new(Float64Array::from(values.clone())),
-            AttributeColumn::Category(values) | AttributeColumn::Text(values) => strings(values),
-            AttributeColumn::CategoryList(values) => lists(values.iter().map(Vec::as_slice)),
+            AttributeColumn::Category(values) | AttributeColumn::Text(values) => {
+                Arc::new(values.iter().collect::<StringArray>())
+            }
+            AttributeColumn::CategoryList(values) => lists(values.iter()),
         };
         columns.push((&attribute.name, column));
     }

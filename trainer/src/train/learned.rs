@@ -1,6 +1,6 @@
 //! What one pass over the training rows learns before the first step: vocabularies, scales and counts.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use unimodel_model::catalogue::{AttributeColumn, Catalogue};
@@ -119,10 +119,8 @@ fn has_vocabulary(element: &Element) -> bool {
 fn attribute_encodings(catalogue: &Catalogue) -> BTreeMap<String, Encoding> {
     let mut encodings = BTreeMap::new();
     for (attribute, column) in catalogue.attributes() {
-        let vocabulary = |values: Vec<&String>| {
-            let distinct: std::collections::BTreeSet<&String> = values.into_iter().collect();
-            Encoding::Vocabulary { values: distinct.into_iter().cloned().collect() }
-        };
+        let vocabulary =
+            |values: BTreeSet<&str>| Encoding::Vocabulary { values: values.into_iter().map(str::to_owned).collect() };
         let encoding = match column {
             AttributeColumn::Text(_) => continue,
             AttributeColumn::Category(values) => vocabulary(values.iter().flatten().collect()),

@@ -26,6 +26,7 @@ use unimodel_model::error::ModelError;
 use unimodel_model::features::{ContextError, Encoder};
 use unimodel_model::network::{Axis, LOG_POPULARITY, Network, NetworkConfig, Parameter, Start, Tensors, parameters};
 use unimodel_model::schema::{Schema, hex};
+use unimodel_model::strings::Strings;
 
 use self::checkpoint::Progress;
 pub use self::learned::{Learned, learn};
@@ -332,7 +333,7 @@ fn normal(rng: &mut impl Rng) -> f64 {
 /// Logarithm of each n-gram bucket's inverse document frequency over the items' text, where learning starts from.
 fn inverse_document_frequency(schema: &Schema, catalogue: &Catalogue) -> Vec<f32> {
     let mut documents = vec![0f64; schema.network.text_buckets];
-    for title in catalogue.title().unwrap_or_default().iter().flatten() {
+    for title in catalogue.title().into_iter().flat_map(Strings::iter).flatten() {
         for (bucket, _) in unimodel_model::text::ngrams(title, schema.network.text_buckets) {
             documents[bucket as usize] += 1.0;
         }

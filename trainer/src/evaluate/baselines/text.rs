@@ -28,12 +28,14 @@ pub(super) struct TitleIndex {
 
 impl TitleIndex {
     pub(super) fn new(catalogue: &Catalogue) -> Self {
-        let none = vec![None; catalogue.len()];
-        Self::of(catalogue.title().unwrap_or(&none))
+        match catalogue.title() {
+            Some(titles) => Self::of(titles.iter()),
+            None => Self::of((0..catalogue.len()).map(|_| None)),
+        }
     }
 
-    fn of(titles: &[Option<String>]) -> Self {
-        let titles: Vec<String> = titles.iter().map(|t| normal(t.as_deref().unwrap_or_default())).collect();
+    fn of<'t>(titles: impl Iterator<Item = Option<&'t str>>) -> Self {
+        let titles: Vec<String> = titles.map(|title| normal(title.unwrap_or_default())).collect();
         let mut postings: HashMap<Trigram, Vec<(u32, f32)>> = HashMap::new();
         let mut lengths = Vec::with_capacity(titles.len());
         for (item, title) in titles.iter().enumerate() {
@@ -222,7 +224,7 @@ mod tests {
     }
 
     fn index(titles: &[&str]) -> Arc<TitleIndex> {
-        Arc::new(TitleIndex::of(&titles.iter().map(|t| Some((*t).to_owned())).collect::<Vec<_>>()))
+        Arc::new(TitleIndex::of(titles.iter().copied().map(Some)))
     }
 
     fn scores(scorer: &dyn Scorer, query: &str, items: usize) -> Vec<f32> {
@@ -278,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_catalogue_without_text_matches_nothing() {
-        let nothing = Arc::new(TitleIndex::of(&[None, None]));
+        let nothing = Arc::new(TitleIndex::of([None, None].into_iter()));
         assert_eq!(scores(&TrigramTfidf::new(nothing.clone(), &elements()), "cat", 2), [0.0, 0.0]);
         assert_eq!(scores(&TrigramBm25::new(nothing, &elements()), "cat", 2), [0.0, 0.0]);
     }
