@@ -45,7 +45,9 @@ bench: demo ## Ratios measured in one run each; see docs/benchmarks. Needs h2loa
 	$(CARGO) bench -p unimodel-server --bench serving
 	python3 -m venv target/bench-python
 	target/bench-python/bin/pip install -q -r server/benches/network/requirements.txt -r gateway/benches/hop/requirements.txt
-	PYTHON=$(CURDIR)/target/bench-python/bin/python $(CARGO) bench -p unimodel-server --bench network
+	$(CARGO) build --release --manifest-path server/benches/stock-candle/Cargo.toml --target-dir target/stock-candle
+	PYTHON=$(CURDIR)/target/bench-python/bin/python CANDLE=$(CURDIR)/target/stock-candle/release/stock-candle \
+		$(CARGO) bench -p unimodel-server --bench network
 	ENVOY=$(CURDIR)/target/bench-python/bin/envoy $(CARGO) bench -p unimodel-gateway --bench hop
 
 bench-operator: ## The operator with 100, 300 and 1,000 objects on a real control plane with played nodes (needs root)

@@ -1,20 +1,19 @@
 //! `cargo bench -p unimodel-server --bench network`: the network on the CPU against ONNX Runtime and stock candle.
 //!
 //! Rivals are processes of their own that take commands on their standard input: ONNX Runtime in Python (`onnx_runtime.py`, with
-//! the packages of `requirements.txt` in the interpreter that the environment variable `PYTHON` names), and this
-//! program itself as stock candle, once with one rayon thread and once with as many as rayon takes by default. Each
-//! round times all of them one after the other on one core, so that whatever slows the machine down slows all; what is
+//! the packages of `requirements.txt` in the interpreter that the environment variable `PYTHON` names), and stock candle
+//! (`../stock-candle`, whose program `CANDLE` names), once with one rayon thread and once with as many as rayon takes by
+//! default. Each round times all of them one after the other on one core, so that whatever slows the machine down slows all; what is
 //! printed are medians over the rounds, and medians of the rounds' ratios. `ISA=portable|avx2|avx512` chooses other
 //! kernels than the fastest, `ROUNDS` another number of rounds than 101.
 
-mod candle;
+mod calls;
 mod ours;
 mod rival;
 #[path = "../../tests/compute_engine/world.rs"]
 mod world;
 
-use std::time::{Duration, Instant};
-
+use calls::{RATE, rate};
 use ours::{Flat, Pairs, Version};
 use rival::Rival;
 use unimodel_server::compute::kernels::{Isa, Kernels};
@@ -24,12 +23,9 @@ use unimodel_server::compute::threads;
 const WIDTHS: [usize; 5] = [256, 512, 256, 128, 1];
 /// About how long one timing takes: long beside a clock's tick, short beside what else a machine does.
 const TIMING: f64 = 0.005;
-/// How long threads run for a rate.
-const RATE: Duration = Duration::from_millis(400);
 
 fn main() {
-    let rival = std::env::args().nth(1).is_some_and(|argument| argument == candle::ARGUMENT);
-    if let Err(problem) = if rival { candle::serve() } else { compare() } {
+    if let Err(problem) = compare() {
         eprintln!("error: {problem}");
         std::process::exit(1);
     }
@@ -161,28 +157,6 @@ fn pinned(mut call: impl FnMut(), core: usize) -> impl FnMut() -> Result<(), Str
     }
 }
 
-/// Calls a second of `workers` threads together.
-fn rate<F: FnMut() -> Result<(), String>>(workers: usize, caller: impl Fn(usize) -> F + Sync) -> Result<f64, String> {
-    let calls: Result<Vec<usize>, String> = std::thread::scope(|scope| {
-        let end = Instant::now() + RATE;
-        let threads: Vec<_> = (0..workers)
-            .map(|worker| {
-                let caller = &caller;
-                scope.spawn(move || {
-                    let (mut call, mut calls) = (caller(worker), 0);
-                    while Instant::now() < end {
-                        call()?;
-                        calls += 1;
-                    }
-                    Ok(calls)
-                })
-            })
-            .collect();
-        threads.into_iter().map(|t| t.join().map_err(|_| "a worker panicked".to_owned())?).collect()
-    });
-    Ok(calls?.into_iter().sum::<usize>() as f64 / RATE.as_secs_f64())
-}
-
 fn ratios(a: &[f64], b: &[f64]) -> Vec<f64> {
     a.iter().zip(b).map(|(a, b)| a / b).collect()
 }
@@ -190,15 +164,4 @@ fn ratios(a: &[f64], b: &[f64]) -> Vec<f64> {
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     values[values.len() / 2]
-}
-
-/// Numbers that look random, within ±1 over the square root of `fan_in`.
-fn values(count: usize, fan_in: usize) -> Vec<f32> {
-    let (mut seed, scale) = (count as u32, 1.0 / (fan_in as f32).sqrt());
-    (0..count)
-        .map(|_| {
-            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            ((seed >> 8) as f32 / (1 << 23) as f32 - 1.0) * scale
-        })
-        .collect()
 }

@@ -15,7 +15,7 @@ use unimodel_server::compute::mlp::{DenseWeights, Mlp, MlpWeights};
 use unimodel_server::compute::pair::{Pair, PairWeights};
 use unimodel_server::compute::scratch::Scratch;
 
-use super::values;
+use super::calls::values;
 use super::world::{Numbers, catalogue, context, schema, tensors, write};
 
 /// Rows that go through the layers together.

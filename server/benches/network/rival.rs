@@ -24,10 +24,10 @@ impl Rival {
         })
     }
 
-    /// This program as stock candle, with that many rayon threads or rayon's default.
+    /// Stock candle, the program of the environment variable `CANDLE`, with that many rayon threads or rayon's default.
     pub(crate) fn candle(threads: Option<usize>) -> Result<Self, String> {
-        let mut command = Command::new(std::env::current_exe().map_err(|e| e.to_string())?);
-        command.arg(super::candle::ARGUMENT);
+        let program = std::env::var("CANDLE").map_err(|_| "CANDLE must name the program of benches/stock-candle")?;
+        let mut command = Command::new(program);
         match threads {
             Some(threads) => command.env("RAYON_NUM_THREADS", threads.to_string()),
             None => command.env_remove("RAYON_NUM_THREADS"),

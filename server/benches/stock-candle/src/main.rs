@@ -1,4 +1,7 @@
-//! Stock candle as a rival: the network as its user writes it.
+//! Stock candle as a rival of the benchmark `network`: the network as its user writes it, built as its user builds it.
+
+#[path = "../../network/calls.rs"]
+mod calls;
 
 use std::collections::HashMap;
 use std::io::BufRead;
@@ -6,10 +9,14 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 
-use super::{rate, threads, values};
+use calls::{rate, values};
 
-/// Makes this program the rival.
-pub(crate) const ARGUMENT: &str = "candle";
+fn main() {
+    if let Err(problem) = serve() {
+        eprintln!("error: {problem}");
+        std::process::exit(1);
+    }
+}
 
 /// Weights `[outputs, inputs]` and bias of each layer, as `candle_nn::Linear` keeps them.
 struct Network(Vec<(Tensor, Tensor)>);
@@ -36,7 +43,7 @@ impl Network {
 }
 
 /// Answers the commands that `onnx_runtime.py` lists.
-pub(crate) fn serve() -> Result<(), String> {
+fn serve() -> Result<(), String> {
     let mut networks: HashMap<String, (Network, usize)> = HashMap::new();
     for line in std::io::stdin().lock().lines() {
         let line = line.map_err(|e| e.to_string())?;
@@ -52,7 +59,9 @@ pub(crate) fn serve() -> Result<(), String> {
                 "ok".to_owned()
             }
             Some("pin") => {
-                threads::pin_current_thread(number(1)?).map_err(|e| e.to_string())?;
+                let mut core = rustix::thread::CpuSet::new();
+                core.set(number(1)?);
+                rustix::thread::sched_setaffinity(None, &core).map_err(|e| e.to_string())?;
                 "ok".to_owned()
             }
             Some("time") => {
