@@ -6,31 +6,32 @@ use std::time::{Duration, Instant};
 use unimodel_transport::telemetry;
 
 use crate::error::RankError;
+use crate::http::budget::Budget;
 use crate::ranking::{Exchange, Protocol, Ranking};
 use crate::request::{Asked, RankResponse, Task};
 use crate::timeout::Deadline;
 
 /// The protocols' side of the server.
-#[derive(Clone)]
 pub struct Front {
-    /// What answers.
-    pub ranking: Arc<dyn Ranking>,
-    /// What a body may be.
-    pub body: BodyLimits,
+    pub(crate) ranking: Arc<dyn Ranking>,
+    pub(crate) body: BodyLimits,
+    pub(crate) budget: Arc<Budget>,
 }
 
-/// What a request's body may be.
+/// What requests' bodies may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyLimits {
-    /// The most bytes.
+    /// The most bytes of one.
     pub max_bytes: usize,
-    /// How long it may take to arrive.
+    /// How long one may take to arrive.
     pub timeout: Duration,
+    /// The most bytes of all requests that have begun to arrive and are not answered yet.
+    pub held_bytes: usize,
 }
 
 impl Default for BodyLimits {
     fn default() -> Self {
-        Self { max_bytes: 4 << 20, timeout: Duration::from_secs(10) }
+        Self { max_bytes: 4 << 20, timeout: Duration::from_secs(10), held_bytes: 64 << 20 }
     }
 }
 
@@ -48,6 +49,11 @@ impl Call {
 }
 
 impl Front {
+    /// The protocols in front of what answers.
+    pub fn new(ranking: Arc<dyn Ranking>, body: BodyLimits) -> Self {
+        Self { ranking, body, budget: Budget::new(body.held_bytes) }
+    }
+
     /// The names of all tasks.
     pub(crate) fn task_names(&self) -> Vec<String> {
         self.ranking.tasks().iter().map(|task| task.name.to_string()).collect()

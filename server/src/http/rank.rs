@@ -55,8 +55,9 @@ async fn ranked(
     // The task first: a caller who mistypes it learns that, whatever else is wrong.
     let task = path.map(|name| front.task(call, name)).transpose()?;
     let transport = timeout::from_headers(headers)?;
-    let body = body::read(headers, body, front.body).await?;
+    let (body, _held) = body::read(front, headers, body).await?;
     let (named, asked) = json::read(&body)?;
+    drop(body);
     let task = match (task, named.as_deref()) {
         (Some(task), Some(body)) if *task.name != *body => {
             return Err(RankError::ConflictingTask { path: task.name.to_string(), body: body.to_owned() });

@@ -143,9 +143,9 @@ async fn index(State(front): State<Arc<Front>>, headers: HeaderMap, body: Body) 
         #[serde(default)]
         ready: bool,
     }
-    let asked = match body::read(&headers, body, front.body).await {
-        Ok(body) if body.is_empty() => Ok(Asked::default()),
-        Ok(body) => serde_json::from_slice(&body).map(|Object(asked)| asked).map_err(|error| syntax(&error)),
+    let asked = match body::read(&front, &headers, body).await {
+        Ok((body, _)) if body.is_empty() => Ok(Asked::default()),
+        Ok((body, _)) => serde_json::from_slice(&body).map(|Object(asked)| asked).map_err(|error| syntax(&error)),
         Err(error) => Err(error),
     };
     match asked {
@@ -192,7 +192,7 @@ async fn inferred(
     let task = front.task(call, &path.model)?;
     let version = describe::version(front, &task, &path.version)?;
     let transport = timeout::from_headers(headers)?;
-    let body = body::read(headers, body, front.body).await?;
+    let (body, _held) = body::read(front, headers, body).await?;
     let (json, raw) = split(headers, body)?;
     let Object(request): Object<form::Request> = serde_json::from_slice(&json).map_err(|error| syntax(&error))?;
 

@@ -332,6 +332,8 @@ impl Ranking for Runtime {
         statistics.encode.add(encoded);
         metrics.stage(Stage::Encode, encoded);
         let (head, limit) = (fit.head, request.limit);
+        // Many small values, which nobody needs while it waits for its answer.
+        drop(request);
         let key = task.cache.as_ref().map(|_| Key::new(version.name(), head, limit, &context, &candidates));
         let computation = Computation {
             scheduler: self.scheduler.clone(),

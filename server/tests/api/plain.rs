@@ -275,11 +275,11 @@ impl Ranking for Plain {
 
 /// The protocols in front of a plain ranking, in this process.
 pub(crate) fn router(ranking: Arc<Plain>) -> Router {
-    service(Front { ranking, body: limits() })
+    service(Front::new(ranking, limits()))
 }
 
-fn limits() -> BodyLimits {
-    BodyLimits { max_bytes: 64 << 10, timeout: Duration::from_millis(300) }
+pub(crate) fn limits() -> BodyLimits {
+    BodyLimits { max_bytes: 64 << 10, timeout: Duration::from_millis(300), ..BodyLimits::default() }
 }
 
 /// A response as a client of HTTP sees it.

@@ -12,7 +12,7 @@ use crate::fixture::{Fixture, Recipe, Served};
 #[tokio::test]
 async fn requests_are_counted_by_task_protocol_and_reason() {
     let served = Served::new(&Fixture::new(&Recipe::default()));
-    let router = service(Front { ranking: served.runtime.clone(), body: BodyLimits::default() });
+    let router = service(Front::new(served.runtime.clone(), BodyLimits::default()));
     let post = async |path: &str, body: &'static str| {
         let request = Request::post(path).body(Body::from(body)).unwrap();
         router.clone().oneshot(request).await.unwrap().status().as_u16()
