@@ -5,13 +5,20 @@ use std::convert::Infallible;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::Request;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Method, Request};
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Status};
 use tower::Service;
 
 use crate::error::RankError;
 use crate::front::{Call, Front};
 use crate::http::body;
+use crate::http::budget::Held;
 use crate::ranking::Protocol;
+
+const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
 /// Answers a call of a service in which `ranks` is the method that ranks: its requests are counted.
 pub(super) async fn answer<S>(
@@ -26,18 +33,68 @@ where
     S::Response: IntoResponse,
 {
     let call = Call::new(protocol);
-    let is_ranking = request.uri().path().ends_with(ranks);
+    let uri = request.uri().clone();
+    let refused = |error| refuse(front, uri.path().ends_with(ranks).then_some(&call), error);
     let (parts, body) = request.into_parts();
-    let (message, _held) = match body::read(front, &parts.headers, body).await {
+    let (message, _held) = match read(front, &parts.headers, body).await {
         Ok(read) => read,
-        Err(error) => return refuse(front, is_ranking.then_some(&call), error),
+        Err(error) => return refused(error),
     };
     let Ok(response) = service.call(Request::from_parts(parts, Body::from(message))).await;
-    response.into_response()
+    let response = response.into_response();
+    match fault(response.headers(), uri.path()) {
+        None => response,
+        Some(error) => refused(error),
+    }
+}
+
+async fn read(front: &Front, headers: &HeaderMap, body: Body) -> Result<(Bytes, Held), RankError> {
+    if let Some(encoding) = headers.get(ENCODING)
+        && encoding != "identity"
+    {
+        return Err(RankError::UnsupportedEncoding { encoding: String::from_utf8_lossy(encoding.as_bytes()).into() });
+    }
+    let (body, held) = body::read(front, headers, body).await?;
+    check(&body, front.body.max_bytes)?;
+    Ok((body, held))
+}
+
+/// Whether a body is one message: see the gRPC over HTTP/2 protocol, "Length-Prefixed-Message".
+fn check(body: &[u8], max: usize) -> Result<(), RankError> {
+    let Some((&[flag, a, b, c, d], message)) = body.split_first_chunk() else {
+        return Err(RankError::invalid_body("there is no message"));
+    };
+    let length = u32::from_be_bytes([a, b, c, d]) as usize;
+    if flag != 0 {
+        return Err(RankError::invalid_body(format!("compressed flag {flag} without grpc-encoding")));
+    }
+    if length > max {
+        return Err(RankError::BodyTooLarge { max });
+    }
+    if length != message.len() {
+        return Err(RankError::invalid_body(format!("a message of {length} bytes has {}", message.len())));
+    }
+    Ok(())
+}
+
+/// What is wrong where tonic answers by itself: it says so without details, which every answer of a service has.
+fn fault(headers: &HeaderMap, path: &str) -> Option<RankError> {
+    if headers.contains_key(Status::GRPC_STATUS_DETAILS) {
+        return None;
+    }
+    let status = Status::from_header_map(headers)?;
+    Some(match status.code() {
+        Code::Ok => return None,
+        Code::Unimplemented => RankError::NoResource { method: Method::POST.to_string(), path: path.to_owned() },
+        _ => RankError::invalid_body(status.message()),
+    })
 }
 
 fn refuse(front: &Front, call: Option<&Call>, error: RankError) -> Response {
-    let status = error.problem().status();
+    let mut status = error.problem().status();
+    if matches!(error, RankError::UnsupportedEncoding { .. }) {
+        status.metadata_mut().insert(ACCEPT_ENCODING, MetadataValue::from_static("identity"));
+    }
     if let Some(call) = call {
         front.done::<()>(call, &Err(error));
     }

@@ -92,22 +92,6 @@ async fn a_slow_client_is_cut() {
 }
 
 #[tokio::test]
-async fn a_slow_grpc_message_is_cut() {
-    let server = Server::start().await;
-    // A message of four bytes of which one comes: the stream stays open.
-    let frames =
-        futures::stream::once(async { Ok::<_, std::io::Error>(bytes::Bytes::from_static(&[0, 0, 0, 0, 4, 1])) });
-    let body = axum::body::Body::from_stream(futures::StreamExt::chain(frames, futures::stream::pending()));
-    let request = http::Request::post("/unimodel.v1.RankingService/Rank")
-        .header("content-type", "application/grpc")
-        .body(body)
-        .unwrap();
-    let answer = crate::plain::send(&crate::plain::router(server.ranking.clone()), request).await;
-    assert_eq!(answer.header("grpc-status"), Some("4"));
-    assert!(answer.header("grpc-message").unwrap().contains("arrive"));
-}
-
-#[tokio::test]
 async fn connections_over_the_limit_wait() {
     let limits = ConnectionLimits { connections: 1, ..Default::default() };
     let server = Server::with(Plain::new(), limits).await;
