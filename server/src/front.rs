@@ -44,7 +44,12 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn new(protocol: Protocol) -> Self {
-        Self { protocol, received: Instant::now(), task: None }
+        Self::received(protocol, Instant::now())
+    }
+
+    /// A request that has been received before.
+    pub(crate) fn received(protocol: Protocol, received: Instant) -> Self {
+        Self { protocol, received, task: None }
     }
 }
 

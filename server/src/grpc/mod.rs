@@ -2,7 +2,7 @@
 
 mod health;
 mod ranking;
-mod unary;
+pub(crate) mod unary;
 
 use std::convert::Infallible;
 use std::sync::Arc;

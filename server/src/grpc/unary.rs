@@ -2,6 +2,7 @@
 //! and counts of all protocols.
 
 use std::convert::Infallible;
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -16,6 +17,16 @@ use crate::front::{Call, Front};
 use crate::http::body;
 use crate::http::budget::Held;
 use crate::ranking::Protocol;
+
+/// When a request's header was there, for those who see it once its message is.
+#[derive(Clone, Copy)]
+struct Received(Instant);
+
+/// The call whose message this is.
+pub(crate) fn call<T>(protocol: Protocol, request: &tonic::Request<T>) -> Call {
+    let received = request.extensions().get().map_or_else(Instant::now, |Received(at)| *at);
+    Call::received(protocol, received)
+}
 
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
@@ -35,7 +46,8 @@ where
     let call = Call::new(protocol);
     let uri = request.uri().clone();
     let refused = |error| refuse(front, uri.path().ends_with(ranks).then_some(&call), error);
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    parts.extensions.insert(Received(call.received));
     let (message, _held) = match read(front, &parts.headers, body).await {
         Ok(read) => read,
         Err(error) => return refused(error),

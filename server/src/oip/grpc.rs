@@ -11,6 +11,7 @@ use unimodel_protocol::inference::infer_parameter::ParameterChoice;
 
 use crate::error::RankError;
 use crate::front::{Call, Front};
+use crate::grpc::unary;
 use crate::oip::describe;
 use crate::oip::infer::{self, Parameter, Parameters};
 use crate::oip::tensor::{Data, DataType, Tensor, invalid};
@@ -120,7 +121,7 @@ impl GrpcInferenceService for InferenceGrpc {
         request: Request<pb::ModelInferRequest>,
     ) -> Result<Response<pb::ModelInferResponse>, Status> {
         let front = &*self.0;
-        let mut call = Call::new(Protocol::InferenceGrpc);
+        let mut call = unary::call(Protocol::InferenceGrpc, &request);
         let result = inferred(front, &mut call, request).await;
         front.done(&call, &result);
         result.map(Response::new).map_err(|error| error.problem().status())

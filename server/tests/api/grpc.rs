@@ -1,7 +1,7 @@
 //! gRPC: ranking, health and reflection, on a port.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
+use unimodel_protocol::inference::ModelInferRequest;
 use unimodel_protocol::v1::ranking_service_client::RankingServiceClient;
 use unimodel_protocol::v1::{Candidates, RankRequest, RankResponse};
 use unimodel_server::ranking::Readiness;
@@ -167,6 +168,27 @@ async fn the_grpc_timeout_is_the_deadline() {
     let server = Server::start().await;
     let shortest = RankRequest { timeout: Some(prost_types::Duration { seconds: 0, nanos: 5_000_000 }), ..slow() };
     refused(&server, shortest, Code::DeadlineExceeded, "DEADLINE_EXCEEDED").await;
+}
+
+#[tokio::test]
+async fn the_deadline_runs_from_the_arrival_of_the_header() {
+    let rank = request().encode_to_vec();
+    let infer = ModelInferRequest { model_name: "search".into(), ..Default::default() }.encode_to_vec();
+    for (path, message) in [(RANK, rank), (INFER, infer)] {
+        let body = frame(0, message.len() as u32, &message);
+        let (begin, end) = (body[..7].to_vec(), body[7..].to_vec());
+        // The rest comes when the deadline has passed.
+        let late = async {
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_millis(2) {
+                tokio::task::yield_now().await;
+            }
+            Ok(end)
+        };
+        let pieces = stream::once(async { Ok::<_, std::io::Error>(begin) }).chain(stream::once(late));
+        let status = call(&Arc::new(Plain::new()), path, Body::from_stream(pieces), &[("grpc-timeout", "1m")]).await;
+        assert_eq!(status.get_details_error_info().unwrap().reason, "DEADLINE_EXCEEDED", "{status:?}");
+    }
 }
 
 /// Posts a body to a method of gRPC, as bytes.
