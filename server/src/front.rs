@@ -93,6 +93,14 @@ impl Front {
             .unwrap_or(Err(RankError::DeadlineExceeded { timeout: deadline.timeout }))
     }
 
+    /// Writes a ranking as a protocol has it, and tells the runtime how long that took.
+    pub(crate) fn write<T>(&self, response: RankResponse, write: impl FnOnce(RankResponse) -> T) -> T {
+        let (task, begun) = (response.task.clone(), Instant::now());
+        let written = write(response);
+        self.ranking.written(&task, begun.elapsed());
+        written
+    }
+
     /// Tells the runtime that the answer is made.
     pub(crate) fn done<T>(&self, call: &Call, result: &Result<T, RankError>) {
         let task = call.task.as_ref().map(|task| &*task.name);

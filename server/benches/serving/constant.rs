@@ -51,6 +51,8 @@ impl Ranking for Constant {
         })
     }
 
+    fn written(&self, _: &str, _: Duration) {}
+
     fn observe(&self, _: &Exchange<'_>) {}
 }
 

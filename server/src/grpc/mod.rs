@@ -56,8 +56,12 @@ fn path<S: NamedService>() -> String {
 /// A service whose calls are one message each, of which the method `ranks` is counted.
 fn add_unary<S>(router: Router, front: &Arc<Front>, protocol: Protocol, ranks: &'static str, service: S) -> Router
 where
-    S: Service<Request<Body>, Error = Infallible> + NamedService + Clone + Send + Sync + 'static,
-    S::Response: IntoResponse,
+    S: Service<Request<Body>, Response = http::Response<tonic::body::Body>, Error = Infallible>
+        + NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static,
     S::Future: Send + 'static,
 {
     let front = front.clone();

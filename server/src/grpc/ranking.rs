@@ -26,7 +26,7 @@ impl RankingService for RankingGrpc {
         let mut call = unary::call(Protocol::Grpc, &request);
         let result = ranked(front, &mut call, request).await;
         front.done(&call, &result);
-        result.map(|response| Response::new(encode(response))).map_err(|error| error.problem().status())
+        result.map(|response| unary::reply(response, encode)).map_err(|error| error.problem().status())
     }
 }
 

@@ -2,12 +2,16 @@
 //! and counts of all protocols.
 
 use std::convert::Infallible;
-use std::time::Instant;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Request};
+use http_body::{Frame, SizeHint};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 use tower::Service;
@@ -17,6 +21,7 @@ use crate::front::{Call, Front};
 use crate::http::body;
 use crate::http::budget::Held;
 use crate::ranking::Protocol;
+use crate::request::RankResponse;
 
 /// When a request's header was there, for those who see it once its message is.
 #[derive(Clone, Copy)]
@@ -33,15 +38,14 @@ const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
 /// Answers a call of a service in which `ranks` is the method that ranks: its requests are counted.
 pub(super) async fn answer<S>(
-    front: &Front,
+    front: &Arc<Front>,
     protocol: Protocol,
     ranks: &'static str,
     mut service: S,
     request: Request<Body>,
 ) -> Response
 where
-    S: Service<Request<Body>, Error = Infallible>,
-    S::Response: IntoResponse,
+    S: Service<Request<Body>, Response = http::Response<tonic::body::Body>, Error = Infallible>,
 {
     let call = Call::new(protocol);
     let uri = request.uri().clone();
@@ -52,11 +56,58 @@ where
         Ok(read) => read,
         Err(error) => return refused(error),
     };
-    let Ok(response) = service.call(Request::from_parts(parts, Body::from(message))).await;
-    let response = response.into_response();
-    match fault(response.headers(), uri.path()) {
-        None => response,
-        Some(error) => refused(error),
+    let Ok(mut response) = service.call(Request::from_parts(parts, Body::from(message))).await;
+    if let Some(error) = fault(response.headers(), uri.path()) {
+        return refused(error);
+    }
+    match response.extensions_mut().remove::<Begun>() {
+        Some(begun) => response.map(|inner| Body::new(RankingBody { inner, front: front.clone(), begun: Some(begun) })),
+        None => response.map(Body::new),
+    }
+}
+
+/// A ranking that has been written as far as to protobuf, which tonic encodes once the answer is sent.
+#[derive(Clone)]
+struct Begun {
+    task: Arc<str>,
+    elapsed: Duration,
+}
+
+/// Answers with a ranking.
+pub(crate) fn reply<T>(response: RankResponse, write: impl FnOnce(RankResponse) -> T) -> tonic::Response<T> {
+    let (task, begun) = (response.task.clone(), Instant::now());
+    let mut written = tonic::Response::new(write(response));
+    written.extensions_mut().insert(Begun { task, elapsed: begun.elapsed() });
+    written
+}
+
+/// A ranking's message, which is encoded when it is first asked for.
+struct RankingBody {
+    inner: tonic::body::Body,
+    front: Arc<Front>,
+    begun: Option<Begun>,
+}
+
+impl http_body::Body for RankingBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Some(Begun { task, elapsed }) = self.begun.take() else {
+            return Pin::new(&mut self.inner).poll_frame(cx);
+        };
+        let begun = Instant::now();
+        let frame = Pin::new(&mut self.inner).poll_frame(cx);
+        self.front.ranking.written(&task, elapsed + begun.elapsed());
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
     }
 }
 

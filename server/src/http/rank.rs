@@ -33,7 +33,8 @@ pub(super) async fn rank_task(
 
 async fn answer(front: &Front, path: Option<&str>, headers: &HeaderMap, body: Body) -> Response {
     let mut call = Call::new(Protocol::Rest);
-    let result = ranked(front, &mut call, path, headers, body).await.map(|response| json::print(&response));
+    let result = ranked(front, &mut call, path, headers, body).await;
+    let result = result.map(|response| front.write(response, |response| json::print(&response)));
     front.done(&call, &result);
     match result {
         Ok(body) => {

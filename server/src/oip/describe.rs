@@ -131,8 +131,7 @@ pub(crate) fn statistics(front: &Front, task: &Task) -> pb::ModelStatistics {
             queue: duration(statistics.queue),
             compute_input: duration(statistics.encode),
             compute_infer: duration(statistics.compute),
-            // Writing the answer is not measured apart.
-            compute_output: duration(Timing::default()),
+            compute_output: duration(statistics.serialise),
             cache_hit: duration(statistics.cache_hit),
             cache_miss: duration(statistics.cache_miss),
         }),

@@ -211,10 +211,12 @@ async fn inferred(
     let asked = infer::ask(tensors(request.inputs, &raw)?, &parameters, &version.schema)?;
 
     let response = front.rank(call, &task, asked, transport).await?;
-    let version = response.model_version.clone();
-    let outputs = infer::outputs(response, &names);
-    binaries.resize(outputs.len(), binary.unwrap_or(false));
-    Ok(print(&task.name, &version, request.id.as_deref(), &outputs, &binaries))
+    Ok(front.write(response, |response| {
+        let version = response.model_version.clone();
+        let outputs = infer::outputs(response, &names);
+        binaries.resize(outputs.len(), binary.unwrap_or(false));
+        print(&task.name, &version, request.id.as_deref(), &outputs, &binaries)
+    }))
 }
 
 /// The JSON of a body, and the bytes of tensors after it.

@@ -279,7 +279,6 @@ impl Computation {
         metrics.stage(Stage::Queue, ranked.waited);
         metrics.stage(Stage::Compute, ranked.computed);
         metrics.rows.inc_by(asking.job.rows() as u64);
-        metrics.stage(Stage::Serialise, ranked.named);
         Ok(ranked.items)
     }
 }
@@ -362,6 +361,13 @@ impl Ranking for Runtime {
             data_time: version.facts().data_time,
             imputed,
         })
+    }
+
+    fn written(&self, task: &str, elapsed: Duration) {
+        if let Some(task) = self.serving.load().task(task) {
+            task.counts.metrics.stage(Stage::Serialise, elapsed);
+            task.counts.statistics.serialise.add(elapsed);
+        }
     }
 
     fn observe(&self, exchange: &Exchange<'_>) {

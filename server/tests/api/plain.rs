@@ -268,6 +268,8 @@ impl Ranking for Plain {
         })
     }
 
+    fn written(&self, _: &str, _: Duration) {}
+
     fn observe(&self, exchange: &Exchange<'_>) {
         self.exchanges.lock().unwrap().push((exchange.protocol.name().to_owned(), exchange.error));
     }
