@@ -160,6 +160,7 @@ async fn inferred(
     let asked = infer::ask(inputs, &parameters, &version.schema)?;
 
     let response = front.rank(call, &task, asked, transport?).await?;
+    describe::is_asked(&task, &request.model_version, &response.model_version)?;
     Ok(Inferred { response, id: request.id, names })
 }
 

@@ -189,10 +189,12 @@ async fn inferred(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, RankError> {
-    let task = front.task(call, &path.model)?;
-    let version = describe::version(front, &task, &path.version)?;
+    front.task(call, &path.model)?;
     let transport = timeout::from_headers(headers)?;
     let (body, _held) = body::read(front, headers, body).await?;
+    // Only now: while a body arrives another version may become active.
+    let task = front.task(call, &path.model)?;
+    let version = describe::version(front, &task, &path.version)?;
     let (json, raw) = split(headers, body)?;
     let Object(request): Object<form::Request> = serde_json::from_slice(&json).map_err(|error| syntax(&error))?;
 
@@ -211,6 +213,7 @@ async fn inferred(
     let asked = infer::ask(tensors(request.inputs, &raw)?, &parameters, &version.schema)?;
 
     let response = front.rank(call, &task, asked, transport).await?;
+    describe::is_asked(&task, &path.version, &response.model_version)?;
     Ok(front.write(response, |response| {
         let version = response.model_version.clone();
         let outputs = infer::outputs(response, &names);

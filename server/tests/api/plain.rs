@@ -39,8 +39,11 @@ const FILMS: [Film; 4] = [
     Film { id: "255", title: "My Best Friend's Wedding", genres: &["Comedy", "Romance"], year: 1997.0 },
 ];
 
+/// The version that answers the user `swapped`.
+pub(crate) const SWAPPED: &str = "20260102T000000Z-2b3c4d5e";
+
 /// A `Ranking` on plain data. A `user_id` makes it behave as a runtime may: `overload` is refused, `slow` is never
-/// answered, `broken` fails. The user `7` has a profile.
+/// answered, `broken` fails, `swapped` is answered by a version that has just become active. The user `7` has a profile.
 pub(crate) struct Plain {
     tasks: Vec<Arc<Task>>,
     readiness: watch::Sender<Readiness>,
@@ -262,7 +265,7 @@ impl Ranking for Plain {
             items,
             unknown,
             task: request.task,
-            model_version: version.name.clone(),
+            model_version: if user == "swapped" { SWAPPED.into() } else { version.name.clone() },
             data_time: version.data_time,
             imputed,
         })
