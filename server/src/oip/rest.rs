@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -16,6 +14,7 @@ use unimodel_transport::statistics;
 
 use crate::error::RankError;
 use crate::front::{Call, Front};
+use crate::http::route::{Route, get, post};
 use crate::http::{Object, body, problem, syntax};
 use crate::oip::infer::{self, Output, Parameter, Parameters};
 use crate::oip::tensor::{Data, DataType, Tensor, invalid};
@@ -26,22 +25,25 @@ use crate::timeout;
 /// Where a body's JSON ends and its tensors' bytes begin.
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
-pub(crate) fn routes() -> Router<Arc<Front>> {
-    let model = Router::new()
-        .route("/", get(metadata))
-        .route("/ready", get(model_ready))
-        .route("/config", get(config))
-        .route("/stats", get(statistics))
-        .route("/infer", post(infer));
-    Router::new()
-        .route("/v2", get(server_metadata))
-        .route("/v2/", get(server_metadata))
-        .route("/v2/health/live", get(live))
-        .route("/v2/health/ready", get(ready))
-        .route("/v2/models/stats", get(all_statistics))
-        .route("/v2/repository/index", post(index))
-        .nest("/v2/models/{model}", model.clone())
-        .nest("/v2/models/{model}/versions/{version}", model)
+pub(crate) fn routes() -> Vec<Route> {
+    let mut routes = vec![
+        get("/v2", server_metadata),
+        get("/v2/", server_metadata),
+        get("/v2/health/live", live),
+        get("/v2/health/ready", ready),
+        get("/v2/models/stats", all_statistics),
+        post("/v2/repository/index", index),
+    ];
+    for model in ["/v2/models/{model}", "/v2/models/{model}/versions/{version}"] {
+        routes.extend([
+            get(model, metadata),
+            get(format!("{model}/ready"), model_ready),
+            get(format!("{model}/config"), config),
+            get(format!("{model}/stats"), statistics),
+            post(format!("{model}/infer"), infer),
+        ]);
+    }
+    routes
 }
 
 /// The model and the version in a path.

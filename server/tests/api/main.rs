@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod budget;
+mod document;
 mod documents;
 mod grpc;
 mod inference;

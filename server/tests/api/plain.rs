@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use http::{HeaderMap, Request, StatusCode};
+use http::Request;
 use http_body_util::BodyExt;
 use serde_json::{Value as Json, json};
 use tokio::net::TcpListener;
@@ -24,6 +24,8 @@ use unimodel_server::request::{
     Ids, Imputed, ImputedFrom, RankRequest, RankResponse, RankedItems, Source, Task, Version, check_select,
 };
 use unimodel_server::timeout::{Deadline, TimeoutPolicy};
+
+pub(crate) use crate::document::Answer;
 
 struct Film {
     id: &'static str,
@@ -285,25 +287,6 @@ pub(crate) fn router(ranking: Arc<Plain>) -> Router {
 
 pub(crate) fn limits() -> BodyLimits {
     BodyLimits { max_bytes: 64 << 10, timeout: Duration::from_millis(300), ..BodyLimits::default() }
-}
-
-/// A response as a client of HTTP sees it.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Vec<u8>,
-}
-
-impl Answer {
-    pub(crate) fn json(&self) -> Json {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
-    }
-
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(|value| value.to_str().unwrap())
-    }
 }
 
 /// Sends a request to the protocols in this process.
