@@ -6,31 +6,32 @@ use std::time::{Duration, Instant};
 use unimodel_transport::telemetry;
 
 use crate::error::RankError;
+use crate::http::budget::Budget;
 use crate::ranking::{Exchange, Protocol, Ranking};
 use crate::request::{Asked, RankResponse, Task};
 use crate::timeout::Deadline;
 
 /// The protocols' side of the server.
-#[derive(Clone)]
 pub struct Front {
-    /// What answers.
-    pub ranking: Arc<dyn Ranking>,
-    /// What a body may be.
-    pub body: BodyLimits,
+    pub(crate) ranking: Arc<dyn Ranking>,
+    pub(crate) body: BodyLimits,
+    pub(crate) budget: Arc<Budget>,
 }
 
-/// What a request's body may be.
+/// What requests' bodies may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyLimits {
-    /// The most bytes.
+    /// The most bytes of one.
     pub max_bytes: usize,
-    /// How long it may take to arrive.
+    /// How long one may take to arrive.
     pub timeout: Duration,
+    /// The most bytes of all requests that have begun to arrive and are not answered yet.
+    pub held_bytes: usize,
 }
 
 impl Default for BodyLimits {
     fn default() -> Self {
-        Self { max_bytes: 4 << 20, timeout: Duration::from_secs(10) }
+        Self { max_bytes: 4 << 20, timeout: Duration::from_secs(10), held_bytes: 64 << 20 }
     }
 }
 
@@ -43,11 +44,21 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn new(protocol: Protocol) -> Self {
-        Self { protocol, received: Instant::now(), task: None }
+        Self::received(protocol, Instant::now())
+    }
+
+    /// A request that has been received before.
+    pub(crate) fn received(protocol: Protocol, received: Instant) -> Self {
+        Self { protocol, received, task: None }
     }
 }
 
 impl Front {
+    /// The protocols in front of what answers.
+    pub fn new(ranking: Arc<dyn Ranking>, body: BodyLimits) -> Self {
+        Self { ranking, body, budget: Budget::new(body.held_bytes) }
+    }
+
     /// The names of all tasks.
     pub(crate) fn task_names(&self) -> Vec<String> {
         self.ranking.tasks().iter().map(|task| task.name.to_string()).collect()
@@ -80,6 +91,14 @@ impl Front {
         tokio::time::timeout_at(deadline.at.into(), self.ranking.rank(request, deadline))
             .await
             .unwrap_or(Err(RankError::DeadlineExceeded { timeout: deadline.timeout }))
+    }
+
+    /// Writes a ranking as a protocol has it, and tells the runtime how long that took.
+    pub(crate) fn write<T>(&self, response: RankResponse, write: impl FnOnce(RankResponse) -> T) -> T {
+        let (task, begun) = (response.task.clone(), Instant::now());
+        let written = write(response);
+        self.ranking.written(&task, begun.elapsed());
+        written
     }
 
     /// Tells the runtime that the answer is made.

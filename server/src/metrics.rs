@@ -72,9 +72,9 @@ pub enum Stage {
     Encode,
     /// Waiting for a compute thread.
     Queue,
-    /// Scoring.
+    /// Scoring, and looking up the ids of the best: the sum over all threads.
     Compute,
-    /// From scores to an answer.
+    /// Writing the answer.
     Serialise,
 }
 

@@ -31,6 +31,9 @@ pub trait Ranking: Send + Sync + 'static {
     /// What is wrong with the context or the selector, an overload, a passed deadline, or a fault of the server.
     async fn rank(&self, request: RankRequest, deadline: Deadline) -> Result<RankResponse, RankError>;
 
+    /// Told how long it took to write a ranking of the task as its protocol has it.
+    fn written(&self, task: &str, elapsed: Duration);
+
     /// Told of every request once its answer is made, of those too that never came to [`Ranking::rank`].
     fn observe(&self, exchange: &Exchange<'_>);
 }
@@ -60,8 +63,10 @@ pub struct Statistics {
     pub queue: Timing,
     /// Encoding the context and finding the candidates.
     pub encode: Timing,
-    /// Scoring.
+    /// Scoring, on all threads together.
     pub compute: Timing,
+    /// Writing the answer.
+    pub serialise: Timing,
     /// Answered from the cache.
     pub cache_hit: Timing,
     /// Not found in the cache.

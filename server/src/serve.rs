@@ -231,7 +231,7 @@ async fn run(serving: Serving, device: Device, threads: Threads, telemetry: &Tel
     let (stop, stopped) = watch::channel(Stage::Serving);
     let device = config_receiver.borrow().device;
 
-    let front = Front { ranking: runtime.clone(), body: BodyLimits::default() };
+    let front = Front::new(runtime.clone(), BodyLimits::default());
     let service = telemetry.trace(TowerToHyperService::new(crate::http::service(front)));
     let data = tokio::spawn(listener::serve(
         data,

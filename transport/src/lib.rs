@@ -6,6 +6,7 @@ pub mod listener;
 mod owner;
 mod preface;
 pub mod problem;
+mod stalled;
 pub mod statistics;
 pub mod telemetry;
 pub mod timeout;

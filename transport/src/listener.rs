@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::preface::PromptPreface;
+use crate::stalled::StalledWrites;
 
 /// What a connection may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct ConnectionLimits {
     /// How long the first bytes, and the header of an HTTP/1.1 request, may take. An idle HTTP/1.1 connection ends after
     /// it too.
     pub header_timeout: Duration,
+    /// How long a client may take nothing of its answer.
+    pub write_timeout: Duration,
     /// Header fields of an HTTP/1.1 request.
     pub headers: usize,
     /// Bytes of a request's header.
@@ -40,6 +43,7 @@ impl Default for ConnectionLimits {
         Self {
             connections: 4096,
             header_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
             headers: 64,
             header_bytes: 16 << 10,
             streams: 1024,
@@ -81,6 +85,7 @@ where
             // Finished connections are collected as they end.
             Some(_) = tasks.join_next() => continue,
         };
+        let stream = StalledWrites::new(stream, limits.write_timeout);
         let io = TokioIo::new(PromptPreface::new(stream, limits.header_timeout));
         let connection = builder.serve_connection(io, service.clone()).into_owned();
         let connection = connections.watch(connection);

@@ -51,6 +51,8 @@ impl Ranking for Constant {
         })
     }
 
+    fn written(&self, _: &str, _: Duration) {}
+
     fn observe(&self, _: &Exchange<'_>) {}
 }
 
@@ -75,7 +77,7 @@ pub(crate) async fn serve() {
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     println!("{}", listener.local_addr().expect("an address"));
-    let front = Front { ranking: Arc::new(ranking), body: BodyLimits::default() };
+    let front = Front::new(Arc::new(ranking), BodyLimits::default());
     listener::serve(
         listener,
         http::service(front),

@@ -2,6 +2,7 @@
 
 mod health;
 mod ranking;
+pub(crate) mod unary;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -10,15 +11,16 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::IntoResponse;
 use http::Request;
+use http_body_util::BodyExt;
 use tonic::server::NamedService;
-use tower::util::MapRequestLayer;
-use tower::{Layer, Service};
+use tower::{Service, service_fn};
 use unimodel_protocol::inference::grpc_inference_service_server::{self, GrpcInferenceServiceServer};
 use unimodel_protocol::v1::ranking_service_server::{self, RankingServiceServer};
 
 use crate::front::Front;
-use crate::http::body::TimedBody;
+use crate::http::body::BoundedBody;
 use crate::oip::grpc::InferenceGrpc;
+use crate::ranking::Protocol;
 
 /// Names of the services that are the server's own.
 pub(crate) const SERVICES: [&str; 2] =
@@ -28,9 +30,9 @@ pub(crate) const SERVICES: [&str; 2] =
 pub(crate) fn routes(front: Arc<Front>) -> Router {
     let max = front.body.max_bytes;
     let ranking = RankingServiceServer::new(ranking::RankingGrpc(front.clone())).max_decoding_message_size(max);
-    let mut router = add(Router::new(), &front, ranking);
+    let mut router = add_unary(Router::new(), &front, Protocol::Grpc, "/Rank", ranking);
     let inference = GrpcInferenceServiceServer::new(InferenceGrpc(front.clone())).max_decoding_message_size(max);
-    router = add(router, &front, inference);
+    router = add_unary(router, &front, Protocol::InferenceGrpc, "/ModelInfer", inference);
     router = add(router, &front, health::service(front.clone()));
     // Clients ask for either version of reflection.
     router = add(router, &front, reflection().build_v1().expect(COMPILED));
@@ -47,14 +49,48 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
 }
 
-fn add<S>(router: Router, front: &Front, service: S) -> Router
+fn path<S: NamedService>() -> String {
+    format!("/{}/{{*method}}", S::NAME)
+}
+
+/// A service whose calls are one message each, of which the method `ranks` is counted.
+fn add_unary<S>(router: Router, front: &Arc<Front>, protocol: Protocol, ranks: &'static str, service: S) -> Router
+where
+    S: Service<Request<Body>, Response = http::Response<tonic::body::Body>, Error = Infallible>
+        + NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send + 'static,
+{
+    let front = front.clone();
+    let answer = service_fn(move |request| {
+        let (front, service) = (front.clone(), service.clone());
+        async move { Ok::<_, Infallible>(unary::answer(&front, protocol, ranks, service, request).await) }
+    });
+    router.route_service(&path::<S>(), answer)
+}
+
+fn add<S>(router: Router, front: &Arc<Front>, service: S) -> Router
 where
     S: Service<Request<Body>, Error = Infallible> + NamedService + Clone + Send + Sync + 'static,
     S::Response: IntoResponse,
     S::Future: Send + 'static,
 {
-    let limits = front.body;
-    let timed =
-        MapRequestLayer::new(move |request: Request<Body>| request.map(|body| Body::new(TimedBody::new(body, limits))));
-    router.route_service(&format!("/{}/{{*method}}", S::NAME), timed.layer(service))
+    let front = front.clone();
+    let answer = service_fn(move |request: Request<Body>| {
+        let (front, mut service) = (front.clone(), service.clone());
+        async move {
+            let (parts, body) = request.into_parts();
+            let body = match BoundedBody::new(&front, body) {
+                // tonic answers with the status that it finds in a body's error.
+                Ok(body) => Body::new(body.map_err(|error| error.problem().status())),
+                Err(error) => return Ok::<_, Infallible>(error.problem().status().into_http()),
+            };
+            let Ok(response) = service.call(Request::from_parts(parts, body)).await;
+            Ok(response.into_response())
+        }
+    });
+    router.route_service(&path::<S>(), answer)
 }

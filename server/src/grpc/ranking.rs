@@ -12,6 +12,7 @@ use unimodel_protocol::v1::ranking_service_server::RankingService;
 
 use crate::error::RankError;
 use crate::front::{Call, Front};
+use crate::grpc::unary;
 use crate::ranking::Protocol;
 use crate::request::{Asked, Misfit, Place, RankResponse};
 use crate::timeout;
@@ -22,10 +23,10 @@ pub(super) struct RankingGrpc(pub(super) Arc<Front>);
 impl RankingService for RankingGrpc {
     async fn rank(&self, request: Request<v1::RankRequest>) -> Result<Response<v1::RankResponse>, Status> {
         let front = &*self.0;
-        let mut call = Call::new(Protocol::Grpc);
+        let mut call = unary::call(Protocol::Grpc, &request);
         let result = ranked(front, &mut call, request).await;
         front.done(&call, &result);
-        result.map(|response| Response::new(encode(response))).map_err(|error| error.problem().status())
+        result.map(|response| unary::reply(response, encode)).map_err(|error| error.problem().status())
     }
 }
 

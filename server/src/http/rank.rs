@@ -33,7 +33,8 @@ pub(super) async fn rank_task(
 
 async fn answer(front: &Front, path: Option<&str>, headers: &HeaderMap, body: Body) -> Response {
     let mut call = Call::new(Protocol::Rest);
-    let result = ranked(front, &mut call, path, headers, body).await.map(|response| json::print(&response));
+    let result = ranked(front, &mut call, path, headers, body).await;
+    let result = result.map(|response| front.write(response, |response| json::print(&response)));
     front.done(&call, &result);
     match result {
         Ok(body) => {
@@ -55,8 +56,9 @@ async fn ranked(
     // The task first: a caller who mistypes it learns that, whatever else is wrong.
     let task = path.map(|name| front.task(call, name)).transpose()?;
     let transport = timeout::from_headers(headers)?;
-    let body = body::read(headers, body, front.body).await?;
+    let (body, _held) = body::read(front, headers, body).await?;
     let (named, asked) = json::read(&body)?;
+    drop(body);
     let task = match (task, named.as_deref()) {
         (Some(task), Some(body)) if *task.name != *body => {
             return Err(RankError::ConflictingTask { path: task.name.to_string(), body: body.to_owned() });

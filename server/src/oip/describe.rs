@@ -30,14 +30,20 @@ pub(crate) fn version<'a>(front: &Front, task: &'a Task, asked: &str) -> Result<
         };
         RankError::NotReady { reason }
     })?;
-    if !asked.is_empty() && *version.name != *asked {
-        return Err(RankError::UnknownVersion {
-            task: task.name.to_string(),
-            version: asked.to_owned(),
-            active: version.name.to_string(),
-        });
-    }
+    is_asked(task, asked, &version.name)?;
     Ok(version)
+}
+
+/// Whether a version is the one asked for, if any is.
+///
+/// # Errors
+/// [`RankError::UnknownVersion`]
+pub(crate) fn is_asked(task: &Task, asked: &str, answers: &str) -> Result<(), RankError> {
+    if asked.is_empty() || asked == answers {
+        return Ok(());
+    }
+    let (task, version, active) = (task.name.to_string(), asked.to_owned(), answers.to_owned());
+    Err(RankError::UnknownVersion { task, version, active })
 }
 
 struct TensorInfo {
@@ -131,8 +137,7 @@ pub(crate) fn statistics(front: &Front, task: &Task) -> pb::ModelStatistics {
             queue: duration(statistics.queue),
             compute_input: duration(statistics.encode),
             compute_infer: duration(statistics.compute),
-            // Writing the answer is not measured apart.
-            compute_output: duration(Timing::default()),
+            compute_output: duration(statistics.serialise),
             cache_hit: duration(statistics.cache_hit),
             cache_miss: duration(statistics.cache_miss),
         }),

@@ -11,11 +11,12 @@ use unimodel_protocol::inference::infer_parameter::ParameterChoice;
 
 use crate::error::RankError;
 use crate::front::{Call, Front};
+use crate::grpc::unary;
 use crate::oip::describe;
 use crate::oip::infer::{self, Parameter, Parameters};
 use crate::oip::tensor::{Data, DataType, Tensor, invalid};
 use crate::ranking::Protocol;
-use crate::request::{Task, Version};
+use crate::request::{RankResponse, Task, Version};
 use crate::timeout;
 
 pub(crate) struct InferenceGrpc(pub(crate) Arc<Front>);
@@ -120,18 +121,27 @@ impl GrpcInferenceService for InferenceGrpc {
         request: Request<pb::ModelInferRequest>,
     ) -> Result<Response<pb::ModelInferResponse>, Status> {
         let front = &*self.0;
-        let mut call = Call::new(Protocol::InferenceGrpc);
+        let mut call = unary::call(Protocol::InferenceGrpc, &request);
         let result = inferred(front, &mut call, request).await;
         front.done(&call, &result);
-        result.map(Response::new).map_err(|error| error.problem().status())
+        result
+            .map_err(|error| error.problem().status())
+            .map(|Inferred { response, id, names }| unary::reply(response, |response| write(response, id, &names)))
     }
+}
+
+/// A ranking, and how it is to be written.
+struct Inferred {
+    response: RankResponse,
+    id: String,
+    names: Vec<&'static str>,
 }
 
 async fn inferred(
     front: &Front,
     call: &mut Call,
     request: Request<pb::ModelInferRequest>,
-) -> Result<pb::ModelInferResponse, RankError> {
+) -> Result<Inferred, RankError> {
     let transport = timeout::from_headers(request.metadata().as_ref());
     let request = request.into_inner();
     let task = front.task(call, &request.model_name)?;
@@ -150,12 +160,17 @@ async fn inferred(
     let asked = infer::ask(inputs, &parameters, &version.schema)?;
 
     let response = front.rank(call, &task, asked, transport?).await?;
-    let version = response.model_version.to_string();
-    let outputs = infer::outputs(response, &names);
-    Ok(pb::ModelInferResponse {
-        model_name: task.name.to_string(),
-        model_version: version,
-        id: request.id,
+    describe::is_asked(&task, &request.model_version, &response.model_version)?;
+    Ok(Inferred { response, id: request.id, names })
+}
+
+fn write(response: RankResponse, id: String, names: &[&'static str]) -> pb::ModelInferResponse {
+    let (model_name, model_version) = (response.task.to_string(), response.model_version.to_string());
+    let outputs = infer::outputs(response, names);
+    pb::ModelInferResponse {
+        model_name,
+        model_version,
+        id,
         parameters: HashMap::new(),
         raw_output_contents: outputs.iter().map(|output| Bytes::from(output.raw())).collect(),
         outputs: outputs
@@ -168,7 +183,7 @@ async fn inferred(
                 contents: None,
             })
             .collect(),
-    })
+    }
 }
 
 fn tensors(inputs: Vec<pb::model_infer_request::InferInputTensor>, raw: &[Bytes]) -> Result<Vec<Tensor>, RankError> {

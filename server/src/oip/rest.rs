@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -16,6 +14,7 @@ use unimodel_transport::statistics;
 
 use crate::error::RankError;
 use crate::front::{Call, Front};
+use crate::http::route::{Route, get, post};
 use crate::http::{Object, body, problem, syntax};
 use crate::oip::infer::{self, Output, Parameter, Parameters};
 use crate::oip::tensor::{Data, DataType, Tensor, invalid};
@@ -26,22 +25,25 @@ use crate::timeout;
 /// Where a body's JSON ends and its tensors' bytes begin.
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
-pub(crate) fn routes() -> Router<Arc<Front>> {
-    let model = Router::new()
-        .route("/", get(metadata))
-        .route("/ready", get(model_ready))
-        .route("/config", get(config))
-        .route("/stats", get(statistics))
-        .route("/infer", post(infer));
-    Router::new()
-        .route("/v2", get(server_metadata))
-        .route("/v2/", get(server_metadata))
-        .route("/v2/health/live", get(live))
-        .route("/v2/health/ready", get(ready))
-        .route("/v2/models/stats", get(all_statistics))
-        .route("/v2/repository/index", post(index))
-        .nest("/v2/models/{model}", model.clone())
-        .nest("/v2/models/{model}/versions/{version}", model)
+pub(crate) fn routes() -> Vec<Route> {
+    let mut routes = vec![
+        get("/v2", server_metadata),
+        get("/v2/", server_metadata),
+        get("/v2/health/live", live),
+        get("/v2/health/ready", ready),
+        get("/v2/models/stats", all_statistics),
+        post("/v2/repository/index", index),
+    ];
+    for model in ["/v2/models/{model}", "/v2/models/{model}/versions/{version}"] {
+        routes.extend([
+            get(model, metadata),
+            get(format!("{model}/ready"), model_ready),
+            get(format!("{model}/config"), config),
+            get(format!("{model}/stats"), statistics),
+            post(format!("{model}/infer"), infer),
+        ]);
+    }
+    routes
 }
 
 /// The model and the version in a path.
@@ -143,9 +145,9 @@ async fn index(State(front): State<Arc<Front>>, headers: HeaderMap, body: Body) 
         #[serde(default)]
         ready: bool,
     }
-    let asked = match body::read(&headers, body, front.body).await {
-        Ok(body) if body.is_empty() => Ok(Asked::default()),
-        Ok(body) => serde_json::from_slice(&body).map(|Object(asked)| asked).map_err(|error| syntax(&error)),
+    let asked = match body::read(&front, &headers, body).await {
+        Ok((body, _)) if body.is_empty() => Ok(Asked::default()),
+        Ok((body, _)) => serde_json::from_slice(&body).map(|Object(asked)| asked).map_err(|error| syntax(&error)),
         Err(error) => Err(error),
     };
     match asked {
@@ -189,10 +191,12 @@ async fn inferred(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, RankError> {
+    front.task(call, &path.model)?;
+    let transport = timeout::from_headers(headers)?;
+    let (body, _held) = body::read(front, headers, body).await?;
+    // Only now: while a body arrives another version may become active.
     let task = front.task(call, &path.model)?;
     let version = describe::version(front, &task, &path.version)?;
-    let transport = timeout::from_headers(headers)?;
-    let body = body::read(headers, body, front.body).await?;
     let (json, raw) = split(headers, body)?;
     let Object(request): Object<form::Request> = serde_json::from_slice(&json).map_err(|error| syntax(&error))?;
 
@@ -211,10 +215,13 @@ async fn inferred(
     let asked = infer::ask(tensors(request.inputs, &raw)?, &parameters, &version.schema)?;
 
     let response = front.rank(call, &task, asked, transport).await?;
-    let version = response.model_version.clone();
-    let outputs = infer::outputs(response, &names);
-    binaries.resize(outputs.len(), binary.unwrap_or(false));
-    Ok(print(&task.name, &version, request.id.as_deref(), &outputs, &binaries))
+    describe::is_asked(&task, &path.version, &response.model_version)?;
+    Ok(front.write(response, |response| {
+        let version = response.model_version.clone();
+        let outputs = infer::outputs(response, &names);
+        binaries.resize(outputs.len(), binary.unwrap_or(false));
+        print(&task.name, &version, request.id.as_deref(), &outputs, &binaries)
+    }))
 }
 
 /// The JSON of a body, and the bytes of tensors after it.

@@ -55,8 +55,6 @@ pub(super) struct Ranked {
     pub(super) waited: Duration,
     /// On all threads together.
     pub(super) computed: Duration,
-    /// Looking up the items' ids.
-    pub(super) named: Duration,
 }
 
 /// What a piece led to.
@@ -66,7 +64,7 @@ enum Step {
     /// The stage is done, another follows.
     Next(Stage),
     /// All is done: the best.
-    Finished(Vec<Scored>),
+    Finished(RankedItems),
 }
 
 /// The stage that is being computed.
@@ -205,7 +203,7 @@ impl RankJob {
         let reranked = self.engine().reranked(kept.len());
         if reranked == 0 || self.is_whole() {
             self.engine().rerank(context, &mut kept[..reranked], scratch, &mut || self.go_on())?;
-            return Ok(Step::Finished(self.engine().finish(kept, self.limit)));
+            return Ok(Step::Finished(self.named(kept)));
         }
         let (pieces, cost) = (reranked.div_ceil(self.rerank_piece()), self.rerank_piece());
         *self.progress() = Progress::Rerank { left: pieces, kept };
@@ -248,11 +246,12 @@ impl RankJob {
         let kept = std::mem::take(kept);
         *progress = Progress::Done;
         drop(progress);
-        Ok(Step::Finished(self.engine().finish(kept, self.limit)))
+        Ok(Step::Finished(self.named(kept)))
     }
 
-    /// With their ids. Not on the thread that reads and writes, which has more to do than this one.
-    fn named(&self, best: &[Scored]) -> RankedItems {
+    /// The best, with their ids. Not on the thread that reads and writes, which has more to do than this one.
+    fn named(&self, kept: Vec<Scored>) -> RankedItems {
+        let best = self.engine().finish(kept, self.limit);
         let catalogue = &self.version.parts().catalogue;
         let mut items =
             RankedItems { ids: Ids::with_capacity(best.len(), 8 * best.len()), scores: Vec::with_capacity(best.len()) };
@@ -288,11 +287,9 @@ impl Job for RankJob {
         match step {
             Ok(Step::Wait) => None,
             Ok(Step::Next(stage)) => Some(stage),
-            Ok(Step::Finished(best)) => {
+            Ok(Step::Finished(items)) => {
                 let waited = self.waited.get().copied().unwrap_or_default();
-                let start = Instant::now();
-                let items = self.named(&best);
-                self.answer(Ok(Ranked { items, waited, computed, named: start.elapsed() }));
+                self.answer(Ok(Ranked { items, waited, computed }));
                 None
             }
             Err(Cancelled) => {

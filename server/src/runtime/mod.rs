@@ -279,7 +279,6 @@ impl Computation {
         metrics.stage(Stage::Queue, ranked.waited);
         metrics.stage(Stage::Compute, ranked.computed);
         metrics.rows.inc_by(asking.job.rows() as u64);
-        metrics.stage(Stage::Serialise, ranked.named);
         Ok(ranked.items)
     }
 }
@@ -332,6 +331,8 @@ impl Ranking for Runtime {
         statistics.encode.add(encoded);
         metrics.stage(Stage::Encode, encoded);
         let (head, limit) = (fit.head, request.limit);
+        // Many small values, which nobody needs while it waits for its answer.
+        drop(request);
         let key = task.cache.as_ref().map(|_| Key::new(version.name(), head, limit, &context, &candidates));
         let computation = Computation {
             scheduler: self.scheduler.clone(),
@@ -360,6 +361,13 @@ impl Ranking for Runtime {
             data_time: version.facts().data_time,
             imputed,
         })
+    }
+
+    fn written(&self, task: &str, elapsed: Duration) {
+        if let Some(task) = self.serving.load().task(task) {
+            task.counts.metrics.stage(Stage::Serialise, elapsed);
+            task.counts.statistics.serialise.add(elapsed);
+        }
     }
 
     fn observe(&self, exchange: &Exchange<'_>) {

@@ -12,6 +12,7 @@ pub(super) struct TaskStatistics {
     pub(super) queue: Timer,
     pub(super) encode: Timer,
     pub(super) compute: Timer,
+    pub(super) serialise: Timer,
     pub(super) cache_hit: Timer,
     pub(super) cache_miss: Timer,
     /// Milliseconds since 1970; 0 before the first answer.
@@ -52,6 +53,7 @@ impl TaskStatistics {
             queue: self.queue.read(),
             encode: self.encode.read(),
             compute: self.compute.read(),
+            serialise: self.serialise.read(),
             cache_hit: self.cache_hit.read(),
             cache_miss: self.cache_miss.read(),
             executions: self.compute.read().count,

@@ -1,9 +1,11 @@
 //! gRPC: ranking, health and reflection, on a port.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
+use bytes::Bytes;
+use futures::{StreamExt, stream};
 use http::Request;
 use prost::Message;
 use prost_types::value::Kind;
@@ -14,6 +16,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
+use unimodel_protocol::inference::ModelInferRequest;
 use unimodel_protocol::v1::ranking_service_client::RankingServiceClient;
 use unimodel_protocol::v1::{Candidates, RankRequest, RankResponse};
 use unimodel_server::ranking::Readiness;
@@ -158,24 +161,44 @@ async fn the_grpc_timeout_is_the_deadline() {
         ("x-unimodel-timeout", "10ms", Code::DeadlineExceeded),
         ("grpc-timeout", "soon", Code::InvalidArgument),
     ] {
-        let (status, message) = call(RANK, frame(0, message.len() as u32, &message), &[(name, value)]).await;
-        assert_eq!(status, (code as i32).to_string(), "{name}: {value}: {message}");
+        let plain = Arc::new(Plain::new());
+        let status = call(&plain, RANK, frame(0, message.len() as u32, &message), &[(name, value)]).await;
+        assert_eq!(status.code(), code, "{name}: {value}: {status:?}");
     }
     let server = Server::start().await;
     let shortest = RankRequest { timeout: Some(prost_types::Duration { seconds: 0, nanos: 5_000_000 }), ..slow() };
     refused(&server, shortest, Code::DeadlineExceeded, "DEADLINE_EXCEEDED").await;
 }
 
-/// Posts one gRPC message as bytes, and returns the status code and message.
-async fn call(path: &str, frame: Vec<u8>, headers: &[(&str, &str)]) -> (String, String) {
+#[tokio::test]
+async fn the_deadline_runs_from_the_arrival_of_the_header() {
+    let rank = request().encode_to_vec();
+    let infer = ModelInferRequest { model_name: "search".into(), ..Default::default() }.encode_to_vec();
+    for (path, message) in [(RANK, rank), (INFER, infer)] {
+        let body = frame(0, message.len() as u32, &message);
+        let (begin, end) = (body[..7].to_vec(), body[7..].to_vec());
+        // The rest comes when the deadline has passed.
+        let late = async {
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_millis(2) {
+                tokio::task::yield_now().await;
+            }
+            Ok(end)
+        };
+        let pieces = stream::once(async { Ok::<_, std::io::Error>(begin) }).chain(stream::once(late));
+        let status = call(&Arc::new(Plain::new()), path, Body::from_stream(pieces), &[("grpc-timeout", "1m")]).await;
+        assert_eq!(status.get_details_error_info().unwrap().reason, "DEADLINE_EXCEEDED", "{status:?}");
+    }
+}
+
+/// Posts a body to a method of gRPC, as bytes.
+async fn call(plain: &Arc<Plain>, path: &str, body: impl Into<Body>, headers: &[(&str, &str)]) -> Status {
     let mut request = Request::post(path).header("content-type", "application/grpc").header("te", "trailers");
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request = request.body(Body::from(frame)).unwrap();
-    let answer = send(&router(Arc::new(Plain::new())), request).await;
-    let header = |name| answer.header(name).unwrap_or_default().to_owned();
-    (header("grpc-status"), header("grpc-message"))
+    let answer = send(&router(plain.clone()), request.body(body.into()).unwrap()).await;
+    Status::from_header_map(&answer.headers).unwrap_or_else(|| panic!("{answer:?}"))
 }
 
 fn frame(flag: u8, length: u32, message: &[u8]) -> Vec<u8> {
@@ -187,31 +210,49 @@ fn frame(flag: u8, length: u32, message: &[u8]) -> Vec<u8> {
 
 const RANK: &str = "/unimodel.v1.RankingService/Rank";
 
-#[tokio::test]
-async fn invalid_protobuf_is_the_callers_error() {
-    let (status, message) = call(RANK, frame(0, 3, &[0x0a, 0x7f, b'x']), &[]).await;
-    assert_eq!(status, (Code::InvalidArgument as i32).to_string());
-    assert!(message.contains("invalid%20protobuf"), "{message}");
-}
+const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 
 #[tokio::test]
-async fn a_message_has_limits() {
-    let (status, _) = call(RANK, frame(0, u32::MAX, b""), &[]).await;
-    assert_eq!(status, (Code::OutOfRange as i32).to_string());
-}
-
-#[tokio::test]
-async fn a_compressed_message_is_refused_before_it_is_unpacked() {
-    let (status, message) = call(RANK, frame(1, 4, b"bomb"), &[("grpc-encoding", "gzip")]).await;
-    assert_eq!(status, (Code::Unimplemented as i32).to_string());
-    assert!(message.contains("gzip"), "{message}");
+async fn what_is_wrong_with_a_message_is_told_and_counted_as_by_rest() {
+    let never = || {
+        let some = stream::once(async { Ok::<_, std::io::Error>(Bytes::from_static(&[0, 0, 0, 0, 4, 1])) });
+        Body::from_stream(some.chain(stream::pending()))
+    };
+    let gzip: &[(&str, &str)] = &[("grpc-encoding", "gzip")];
+    for (path, protocol) in [(RANK, "grpc"), (INFER, "inference_grpc")] {
+        for (body, headers, code, kind, part) in [
+            (frame(0, 3, &[0x0a, 0x7f, b'x']).into(), &[][..], Code::InvalidArgument, "invalid-body", "protobuf"),
+            (frame(1, 4, b"bomb").into(), gzip, Code::Unimplemented, "unsupported-encoding", "gzip"),
+            (frame(1, 4, b"bomb").into(), &[], Code::InvalidArgument, "invalid-body", "flag 1"),
+            (frame(0, 4, b"bom").into(), &[], Code::InvalidArgument, "invalid-body", "has 3"),
+            (frame(0, 4, b"bombs").into(), &[], Code::InvalidArgument, "invalid-body", "has 5"),
+            (Body::empty(), &[], Code::InvalidArgument, "invalid-body", "no message"),
+            (frame(0, u32::MAX, b"").into(), &[], Code::ResourceExhausted, "body-too-large", "65536"),
+            (vec![0; 70_000].into(), &[], Code::ResourceExhausted, "body-too-large", "65536"),
+            (never(), &[], Code::DeadlineExceeded, "slow-body", "arrive"),
+        ] {
+            let plain = Arc::new(Plain::new());
+            let status = call(&plain, path, body, headers).await;
+            assert_eq!(status.code(), code, "{status:?}");
+            assert!(status.message().contains(part), "{status:?}");
+            let info = status.get_details_error_info().unwrap();
+            assert_eq!(info.reason, kind.replace('-', "_").to_uppercase());
+            assert_eq!(status.get_details_bad_request().is_some(), code == Code::InvalidArgument);
+            assert_eq!(plain.exchanges(), [(protocol.to_owned(), Some(kind))]);
+        }
+    }
 }
 
 #[tokio::test]
 async fn an_unknown_method_is_unimplemented() {
+    let plain = Arc::new(Plain::new());
     for path in ["/unimodel.v1.RankingService/Sort", "/unimodel.v2.RankingService/Rank", "/nothing"] {
-        assert_eq!(call(path, frame(0, 0, b""), &[]).await.0, (Code::Unimplemented as i32).to_string(), "{path}");
+        let status = call(&plain, path, frame(0, 0, b""), &[]).await;
+        assert_eq!(status.code(), Code::Unimplemented, "{path}");
+        assert_eq!(status.get_details_error_info().unwrap().reason, "NO_RESOURCE");
+        assert!(status.message().contains(path), "{status:?}");
     }
+    assert!(plain.exchanges().is_empty());
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use unimodel_protocol::inference::{
 };
 use unimodel_server::ranking::Readiness;
 
-use crate::plain::{Answer, Plain, Server, get, post, router, send};
+use crate::plain::{Answer, Plain, SWAPPED, Server, get, post, router, send};
 
 const INFER: &str = "/v2/models/search/infer";
 
@@ -216,6 +216,24 @@ async fn a_model_is_described_by_rest() {
     refused(&post(&router, "/v2/models/search/versions/1/infer", "{}").await, 404, "unknown-version");
     refused(&post(&router, "/v2/models/serach/infer", "{}").await, 404, "unknown-task");
     refused(&post(&router, "/v2/repository/index", "{").await, 400, "invalid-body");
+}
+
+#[tokio::test]
+async fn a_version_that_is_asked_for_is_the_one_that_answers() {
+    let router = router(Arc::new(Plain::new()));
+    let body = r#"{"inputs": [{"name": "user_id", "shape": [1], "datatype": "BYTES", "data": ["swapped"]}]}"#;
+    assert_eq!(post(&router, INFER, body).await.json()["model_version"], SWAPPED);
+    let version = "20260101T000000Z-1a2b3c4d";
+    let answer = post(&router, &format!("/v2/models/search/versions/{version}/infer"), body).await;
+    assert!(refused(&answer, 404, "unknown-version").contains(SWAPPED));
+    assert_eq!(answer.json()["active"], SWAPPED);
+
+    let inputs = || vec![tensor("user_id", &[1], "BYTES", strings(&["swapped"]))];
+    assert_eq!(grpc(request(inputs())).await.unwrap().model_version, SWAPPED);
+    let pinned = ModelInferRequest { model_version: version.into(), ..request(inputs()) };
+    let status = grpc(pinned).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound);
+    assert!(status.message().contains(SWAPPED));
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod budget;
+mod document;
 mod documents;
 mod grpc;
 mod inference;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use http::{HeaderMap, Request, StatusCode};
+use http::Request;
 use http_body_util::BodyExt;
 use serde_json::{Value as Json, json};
 use tokio::net::TcpListener;
@@ -25,6 +25,8 @@ use unimodel_server::request::{
 };
 use unimodel_server::timeout::{Deadline, TimeoutPolicy};
 
+pub(crate) use crate::document::Answer;
+
 struct Film {
     id: &'static str,
     title: &'static str,
@@ -39,8 +41,11 @@ const FILMS: [Film; 4] = [
     Film { id: "255", title: "My Best Friend's Wedding", genres: &["Comedy", "Romance"], year: 1997.0 },
 ];
 
+/// The version that answers the user `swapped`.
+pub(crate) const SWAPPED: &str = "20260102T000000Z-2b3c4d5e";
+
 /// A `Ranking` on plain data. A `user_id` makes it behave as a runtime may: `overload` is refused, `slow` is never
-/// answered, `broken` fails. The user `7` has a profile.
+/// answered, `broken` fails, `swapped` is answered by a version that has just become active. The user `7` has a profile.
 pub(crate) struct Plain {
     tasks: Vec<Arc<Task>>,
     readiness: watch::Sender<Readiness>,
@@ -262,11 +267,13 @@ impl Ranking for Plain {
             items,
             unknown,
             task: request.task,
-            model_version: version.name.clone(),
+            model_version: if user == "swapped" { SWAPPED.into() } else { version.name.clone() },
             data_time: version.data_time,
             imputed,
         })
     }
+
+    fn written(&self, _: &str, _: Duration) {}
 
     fn observe(&self, exchange: &Exchange<'_>) {
         self.exchanges.lock().unwrap().push((exchange.protocol.name().to_owned(), exchange.error));
@@ -275,30 +282,11 @@ impl Ranking for Plain {
 
 /// The protocols in front of a plain ranking, in this process.
 pub(crate) fn router(ranking: Arc<Plain>) -> Router {
-    service(Front { ranking, body: limits() })
+    service(Front::new(ranking, limits()))
 }
 
-fn limits() -> BodyLimits {
-    BodyLimits { max_bytes: 64 << 10, timeout: Duration::from_millis(300) }
-}
-
-/// A response as a client of HTTP sees it.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Vec<u8>,
-}
-
-impl Answer {
-    pub(crate) fn json(&self) -> Json {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
-    }
-
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(|value| value.to_str().unwrap())
-    }
+pub(crate) fn limits() -> BodyLimits {
+    BodyLimits { max_bytes: 64 << 10, timeout: Duration::from_millis(300), ..BodyLimits::default() }
 }
 
 /// Sends a request to the protocols in this process.

@@ -92,19 +92,16 @@ async fn a_slow_client_is_cut() {
 }
 
 #[tokio::test]
-async fn a_slow_grpc_message_is_cut() {
-    let server = Server::start().await;
-    // A message of four bytes of which one comes: the stream stays open.
-    let frames =
-        futures::stream::once(async { Ok::<_, std::io::Error>(bytes::Bytes::from_static(&[0, 0, 0, 0, 4, 1])) });
-    let body = axum::body::Body::from_stream(futures::StreamExt::chain(frames, futures::stream::pending()));
-    let request = http::Request::post("/unimodel.v1.RankingService/Rank")
-        .header("content-type", "application/grpc")
-        .body(body)
-        .unwrap();
-    let answer = crate::plain::send(&crate::plain::router(server.ranking.clone()), request).await;
-    assert_eq!(answer.header("grpc-status"), Some("4"));
-    assert!(answer.header("grpc-message").unwrap().contains("arrive"));
+async fn a_client_that_takes_no_answer_is_cut() {
+    let write_timeout = Duration::from_millis(100);
+    let server =
+        Server::with(Plain::new(), ConnectionLimits { connections: 1, write_timeout, ..Default::default() }).await;
+    let mut deaf = TcpStream::connect(server.address).await.unwrap();
+    // Until the buffers of both sides are full of answers and requests, and then until the server closes.
+    let asking = async { while deaf.write_all(b"GET /v1/tasks HTTP/1.1\r\nhost: x\r\n\r\n").await.is_ok() {} };
+    let cut = tokio::time::timeout(Duration::from_secs(30), asking).await;
+    assert!(cut.is_ok(), "the connection is held");
+    assert!(exchange(&server, http1(ALL).as_bytes()).await.starts_with("HTTP/1.1 200 OK\r\n"));
 }
 
 #[tokio::test]

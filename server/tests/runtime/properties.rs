@@ -34,7 +34,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     });
     tasks[2].context.required = vec!["query".into()];
     served.runtime.apply(&tasks).unwrap();
-    let front = Front { ranking: served.runtime.clone(), body: BodyLimits::default() };
+    let front = Front::new(served.runtime.clone(), BodyLimits::default());
     let io = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     World { router: service(front), served, io }
 });

@@ -7,8 +7,12 @@ mod collector;
 mod config;
 mod control;
 #[allow(dead_code)]
+#[path = "../api/document.rs"]
+mod document;
+#[allow(dead_code)]
 #[path = "../runtime/fixture.rs"]
 mod fixture;
+mod openapi;
 mod operations;
 mod process;
 mod start;
