@@ -15,6 +15,7 @@ use crate::fixture::Recipe;
 use crate::process::{Setup, http};
 use crate::store::{Versions, spoil_golden};
 use crate::tls::{Authority, ControlFiles, connect};
+use crate::web_server::Web;
 
 #[tokio::test]
 async fn a_version_is_prepared_activated_and_rolled_back() {
@@ -75,6 +76,29 @@ async fn a_channel_is_resolved() {
     assert_eq!(missing.code(), Code::NotFound);
     assert!(missing.message().contains("has no channel `canary`"), "{missing}");
     assert_eq!(resolve("../x").await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn why_a_channel_is_not_resolved_is_told_by_the_code() {
+    let (store, _) = Versions::with_one().await;
+    let web = Web::serve(store.root()).await;
+    let files = ControlFiles::new();
+    let (server, mut control) = files.serve(Setup::new(&web.url)).await;
+    server.logged("active").await;
+    let mut refused = async || {
+        let request = v1::ResolveRequest { channel: "stable".into() };
+        control.0.resolve(request).await.unwrap_err()
+    };
+    std::fs::write(store.root().join("channels/stable.json"), "{}").unwrap();
+    assert_eq!(refused().await.code(), Code::FailedPrecondition);
+    web.refuse();
+    let denied = refused().await;
+    assert_eq!(denied.code(), Code::PermissionDenied, "{denied}");
+    assert!(denied.message().contains("the store refuses the credentials"), "{denied}");
+    drop(web);
+    let away = refused().await;
+    assert_eq!(away.code(), Code::Unavailable, "{away}");
+    assert!(away.message().contains("channels/stable.json"), "{away}");
 }
 
 #[tokio::test]
