@@ -11,6 +11,8 @@ mod control;
 mod fixture;
 mod operations;
 mod process;
+#[path = "../../../model/tests/store/small_disk.rs"]
+mod small_disk;
 mod start;
 mod stop;
 mod store;

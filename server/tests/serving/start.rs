@@ -60,6 +60,30 @@ async fn a_store_that_is_not_there_yet_is_waited_for() {
 }
 
 #[tokio::test]
+async fn a_store_that_does_not_answer_is_said() {
+    let version = "20260101T000000Z-00000001";
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let s3 = [
+        ("AWS_ENDPOINT_URL", format!("http://{closed}")),
+        ("AWS_ALLOW_HTTP", "true".into()),
+        ("AWS_ACCESS_KEY_ID", "key".into()),
+        ("AWS_SECRET_ACCESS_KEY", "secret".into()),
+    ];
+    for (url, environment) in [(format!("http://{closed}/models"), vec![]), ("s3://bucket/models".into(), s3.into())] {
+        // By channel, and by name without a copy of it.
+        for start in ["channel: stable".to_owned(), format!("version: {version}")] {
+            let what = start.replace(": ", " `");
+            let server = Server::start(Setup { start, environment: environment.clone(), ..Setup::new(&url) }).await;
+            let told = server.logged(&format!("{what}` cannot be served")).await;
+            assert_eq!(told["reason"], "StoreUnavailable", "{told}");
+            let (status, why) = server.admin("/readyz").await;
+            assert!(status == 503 && why.contains("(StoreUnavailable)") && why.contains(&url), "{why}");
+            assert_eq!(server.admin("/livez").await.0, 200);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_damaged_file_is_named_with_its_digests() {
     let (store, version) = Versions::with_one().await;
     store.damage(&version, "model.safetensors");
