@@ -16,6 +16,7 @@ mod small_disk;
 mod start;
 mod stop;
 mod store;
+mod threads;
 mod tls;
 mod traces;
 #[path = "../../../model/tests/store/web_server.rs"]
