@@ -59,6 +59,7 @@ async fn a_version_is_prepared_activated_and_rolled_back() {
     assert_eq!(server.answering().await, first);
     assert_eq!(server.state().await["previous"], second.as_str());
     assert_eq!(server.metric("unimodel_reloads_total{result=\"activated\"}").await, 3.0);
+    assert_eq!(server.metric("unimodel_reloads_total{result=\"prepared\"}").await, 3.0);
 }
 
 #[tokio::test]
@@ -215,6 +216,10 @@ async fn certificates_change_without_a_restart() {
     server.logged("control certificates changed; new connections use them").await;
     let mut client = files.client(&server, &next).await.unwrap();
     client.get_state(v1::GetStateRequest {}).await.unwrap();
+    for result in ["refused", "applied"] {
+        let series = format!("unimodel_certificate_reloads_total{{result=\"{result}\"}}");
+        assert!(server.metric(&series).await >= 1.0, "{series}");
+    }
     assert!(files.client(&server, &files.authority).await.is_err(), "the old CA is not the server's any more");
 }
 
