@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod documents;
+#[path = "../../../protocol/tests/fuzz/mod.rs"]
+mod fuzz;
 mod grpc;
 mod inference;
 mod openapi;
