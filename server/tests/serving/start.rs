@@ -1,7 +1,10 @@
 //! From a file to answers, and what keeps a server from it.
 
+use std::path::Path;
+
 use serde_json::json;
 use tokio::net::TcpListener;
+use unimodel_server::config::ServerConfig;
 
 use crate::fixture::Recipe;
 use crate::process::{Server, Setup, all_items, command};
@@ -174,6 +177,22 @@ async fn a_port_in_use_is_named() {
     let admin = text.replacen("adminListen: 127.0.0.1:0", &format!("adminListen: {address}"), 1);
     let error = refused(&admin, &[]).await;
     assert!(error.contains("the operations port") && error.ends_with("change `adminListen`"), "{error}");
+}
+
+#[tokio::test]
+async fn the_examples_of_a_file_are_ones() {
+    let documented = include_str!("../../../docs/server.md");
+    let (_, rest) = documented.split_once("## server.yaml\n\n```yaml\n").unwrap();
+    let documented = rest.split_once("```").unwrap().0;
+    let help = command().arg("--help").output().await.unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let (_, rest) = help.split_once("A server.yaml:\n").unwrap();
+    let helped = rest.split_once("\n\n").unwrap().0.replace("\n  ", "\n");
+    for (text, task) in [(documented, "search-cheap"), (helped.trim_start(), "search")] {
+        let config =
+            ServerConfig::parse(text, Path::new("server.yaml")).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        assert_eq!(config.tasks.last().unwrap().name, task);
+    }
 }
 
 #[tokio::test]
