@@ -2,6 +2,8 @@
 CARGO ?= cargo
 
 export UNIMODEL_DATA ?= $(CURDIR)/data
+# How long each decoder is asked of generated input.
+export UNIMODEL_FUZZ_SECONDS ?= 5
 
 .PHONY: build programs data demo test lint generate e2e bench bench-operator test-spark
 

@@ -100,3 +100,17 @@ fn held(state: &VersionState) -> Held {
     };
     Held { version: state.version.clone(), phase }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_store_said_is_known_by_its_code() {
+        let reason = |status: Status| trouble(&status).reason;
+        assert_eq!(reason(Status::not_found("")), "ChannelNotFound");
+        assert_eq!(reason(Status::permission_denied("")), "StoreDenied");
+        assert_eq!(reason(Status::unavailable("")), "StoreUnavailable");
+        assert_eq!(reason(Status::failed_precondition("")), "StoreError");
+    }
+}

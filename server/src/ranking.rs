@@ -19,7 +19,7 @@ pub trait Ranking: Send + Sync + 'static {
     /// All tasks, by name.
     fn tasks(&self) -> Vec<Arc<Task>>;
 
-    /// Whether requests are answered, now and from now on.
+    /// Whether requests are answered, now and from now on. It counts as changed too when tasks or their version change.
     fn readiness(&self) -> watch::Receiver<Readiness>;
 
     /// What has been answered for a task since the server started.
@@ -50,6 +50,17 @@ pub enum Readiness {
     },
     /// The server stops: they will not be again.
     Stopping,
+}
+
+impl Readiness {
+    /// Why a task is not answered for, where it is not.
+    pub fn problem(&self, task: &Task) -> Option<String> {
+        match self {
+            Self::Ready => task.version.as_ref().err().cloned(),
+            Self::NotReady { reason } => Some(reason.clone()),
+            Self::Stopping => Some("the server stops".to_owned()),
+        }
+    }
 }
 
 /// Counts and times of a task since the server started.

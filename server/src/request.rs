@@ -108,8 +108,8 @@ pub struct Task {
     pub timeout: TimeoutPolicy,
     /// Context elements that a request must give.
     pub required: Vec<String>,
-    /// The version that answers now, if one does.
-    pub version: Option<Arc<Version>>,
+    /// The version that answers now, or why none does.
+    pub version: Result<Arc<Version>, String>,
 }
 
 /// The version that answers, as callers see it.
@@ -221,7 +221,7 @@ impl Asked {
 
 impl Misfit {
     fn explain(self, task: &Task) -> RankError {
-        let schema = task.version.as_ref().map(|version| &version.schema);
+        let schema = task.version.as_ref().ok().map(|version| &version.schema);
         match self.place {
             Place::Context => {
                 let expected = schema.and_then(|s| s.element(&self.name)).map(|element| element.kind.name());

@@ -278,7 +278,13 @@ async fn run(serving: Serving, device: Device, threads: Threads, telemetry: &Tel
         Err(failure) => Err(failure),
     };
     if let Ok(name) = &ended {
-        tracing::info!(signal = name, grace = ?grace, "stopping: what is in flight is answered, nothing new is taken");
+        let in_flight = runtime.in_flight();
+        tracing::info!(
+            signal = name,
+            grace = ?grace,
+            in_flight,
+            "stopping: what is in flight is answered, nothing new is taken"
+        );
     }
     runtime.stop();
     control.drain();

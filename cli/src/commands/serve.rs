@@ -41,7 +41,7 @@ pub struct Args {
     /// What computes
     #[arg(long, value_enum, default_value_t)]
     device: DeviceKind,
-    /// Threads that compute; without it one per core
+    /// Threads that compute; without it one per core, less those that read and write
     #[arg(long, value_name = "COUNT")]
     workers: Option<NonZeroUsize>,
 }

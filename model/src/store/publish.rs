@@ -121,8 +121,8 @@ impl Store {
             self.objects.put(object, PutPayload::from_iter(payload)).await.map_err(failed)?;
         } else {
             let mut upload = self.objects.put_multipart(object).await.map_err(failed)?;
+            let mut under_way = JoinSet::new();
             let sent = async {
-                let mut under_way = JoinSet::new();
                 let mut joined = |done: Result<object_store::Result<()>, tokio::task::JoinError>| match done {
                     Ok(sent) => sent.map_err(failed),
                     Err(e) => std::panic::resume_unwind(e.into_panic()),
@@ -141,6 +141,8 @@ impl Store {
                 upload.complete().await.map_err(failed)
             };
             if let Err(e) = sent.await {
+                // In a directory a thread writes each part, and nothing stops it: until it ends, the file takes its room.
+                while matches!(self.kind, Kind::Directory(_)) && under_way.join_next().await.is_some() {}
                 if let Err(left) = upload.abort().await {
                     tracing::debug!(%object, "the upload's parts are left to the bucket's lifecycle rule: {left}");
                 }

@@ -109,8 +109,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        // No panic beside that of a test that fails: it would end the process, and leave what other tests have started.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -8,24 +8,7 @@ use unimodel_model::store::{Store, StoreError};
 use unimodel_model::version::ChannelName;
 
 use crate::backends::{Backend, Kind, listed, model, publication, publish, time};
-
-/// A file system of one mebibyte, unmounted when dropped.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    /// `None` where this process may not mount.
-    fn mount() -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(dir.path()).output();
-        mount.is_ok_and(|output| output.status.success()).then_some(Self(dir))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        assert!(Command::new("umount").arg(self.0.path()).status().unwrap().success());
-    }
-}
+use crate::small_disk::SmallDisk;
 
 /// The error of publishing what is too large to that directory; the store is as it was.
 async fn publishing_fails_cleanly(too_large: &Path, root: &Path) -> String {
@@ -44,17 +27,17 @@ async fn publishing_fails_cleanly(too_large: &Path, root: &Path) -> String {
 async fn a_full_disk_fails_a_publish_and_nothing_else() {
     let too_large = model(2 << 20, 1);
     let expected = if let Some(disk) = SmallDisk::mount() {
-        let error = publishing_fails_cleanly(too_large.path(), &disk.0.path().join("store")).await;
+        let error = publishing_fails_cleanly(too_large.path(), &disk.path().join("store")).await;
         assert!(error.ends_with("model.safetensors: No space left on device (os error 28)"), "{error}");
 
         // Fetching to a full disk, too.
         let backend = Backend::new(Kind::Files);
         let store = backend.open();
         let version = store.publish(too_large.path(), publication(1)).await.unwrap().version;
-        let into = disk.0.path().join("into");
+        let into = disk.path().join("into");
         let error = store.fetch(&version, &into).await.unwrap_err().to_string();
         assert!(!into.exists());
-        assert_eq!(fs::read_dir(disk.0.path()).unwrap().count(), 1, "nothing is left behind");
+        assert_eq!(fs::read_dir(disk.path()).unwrap().count(), 1, "nothing is left behind");
         assert!(error.contains("model.safetensors: No space left on device"), "{error}");
         return;
     } else {

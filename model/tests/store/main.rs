@@ -7,5 +7,6 @@ mod damage;
 mod failures;
 mod killed;
 mod round_trip;
+mod small_disk;
 mod web;
 mod web_server;

@@ -45,3 +45,15 @@ async fn a_web_store_is_read_by_version_and_channel() {
         "{damaged}"
     );
 }
+
+#[tokio::test]
+async fn a_web_server_that_refuses_denies() {
+    let backend = Backend::new(Kind::Files);
+    let version = publish(&backend.open(), 0).await.version;
+    let web = Web::serve(&backend.files).await;
+    let store = Store::open(&web.url).unwrap();
+    store.manifest(&version).await.unwrap();
+    web.refuse();
+    let denied = store.manifest(&version).await.unwrap_err();
+    assert!(matches!(denied, StoreError::Denied { .. }), "{denied}");
+}

@@ -1,6 +1,8 @@
 //! A store behind a web server. The tests of the model server have it too.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -9,6 +11,7 @@ use tokio::task::{AbortHandle, JoinSet};
 /// Serves the files below a directory over HTTP/1.1, without ranges, as simple servers do. It stops when this is dropped.
 pub(crate) struct Web {
     pub(crate) url: String,
+    refuses: Arc<AtomicBool>,
     task: AbortHandle,
 }
 
@@ -23,19 +26,26 @@ impl Web {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/models", listener.local_addr().unwrap());
         let root = root.to_owned();
+        let refuses = Arc::new(AtomicBool::new(false));
+        let refusing = refuses.clone();
         let accept = async move {
             // They end with this task.
             let mut connections = JoinSet::new();
             while let Ok((connection, _)) = listener.accept().await {
-                let root = root.clone();
-                connections.spawn(async move { answer(connection, &root).await });
+                let (root, refuses) = (root.clone(), refusing.clone());
+                connections.spawn(async move { answer(connection, &root, &refuses).await });
             }
         };
-        Self { url, task: tokio::spawn(accept).abort_handle() }
+        Self { url, refuses, task: tokio::spawn(accept).abort_handle() }
+    }
+
+    /// Answers nobody any more, as to credentials that have expired.
+    pub(crate) fn refuse(&self) {
+        self.refuses.store(true, Ordering::Relaxed);
     }
 }
 
-async fn answer(connection: TcpStream, root: &Path) -> std::io::Result<()> {
+async fn answer(connection: TcpStream, root: &Path, refuses: &AtomicBool) -> std::io::Result<()> {
     let mut connection = BufReader::new(connection);
     loop {
         let (mut request, mut line) = (String::new(), String::new());
@@ -48,6 +58,7 @@ async fn answer(connection: TcpStream, root: &Path) -> std::io::Result<()> {
         let mut words = request.split(' ');
         let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let (status, body) = match std::fs::read(root.join(path.trim_start_matches("/models/"))) {
+            _ if refuses.load(Ordering::Relaxed) => ("403 Forbidden", Vec::new()),
             Ok(body) => ("200 OK", body),
             Err(_) => ("404 Not Found", Vec::new()),
         };

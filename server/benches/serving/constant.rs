@@ -70,7 +70,7 @@ pub(crate) async fn serve() {
             max_candidates: 10_000,
             timeout: TimeoutPolicy { default: timeout, max: timeout },
             required: vec![],
-            version: None,
+            version: Err("a constant has none".into()),
         }),
         items,
         readiness: watch::Sender::new(Readiness::Ready),

@@ -2,7 +2,7 @@
 //!
 //! The first layer of a network over `[context; item; context ⊙ item]` is a sum of three products:
 //! `context · C + item · I + (context ⊙ item) · P`. The first is the same for all items of a request. The last two are
-//! `item · (I + diag(context) · P)`: folding the weights once for a request costs as much as one item, and what is left
+//! `item · (I + diag(context) · P)`: folding the weights for a request costs as much as one item, and what is left
 //! per item is one product as wide as the item. Without `P`, `item · I` is the same for all requests of a version and
 //! is computed once for it.
 

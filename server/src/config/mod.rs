@@ -30,7 +30,7 @@ pub struct ServerConfig {
     pub start: Start,
     /// What computes.
     pub device: DeviceKind,
-    /// Compute threads; without it as many as there are cores.
+    /// Compute threads; without it as many as there are cores, less those that read and write.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<NonZeroUsize>,
     /// Address of the data port.

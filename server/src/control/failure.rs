@@ -64,6 +64,7 @@ fn one_line(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::io;
 
@@ -79,6 +80,31 @@ mod tests {
         assert_eq!(failed("write", ErrorKind::ReadOnlyFilesystem).reason, "CacheNotWritable");
         assert_eq!(failed("write", ErrorKind::PermissionDenied).reason, "CacheNotWritable");
         assert_eq!(failed("read", ErrorKind::NotFound).reason, "StoreUnavailable");
+    }
+
+    #[test]
+    fn every_reason_is_documented() {
+        let sources = [
+            include_str!("cache.rs"),
+            include_str!("failure.rs"),
+            include_str!("preparation.rs"),
+            include_str!("start.rs"),
+        ];
+        let word = |line: &'static str| {
+            let (_, rest) = line.split_once("reason: \"").or_else(|| line.split_once("=> \""))?;
+            rest.split('"').next()
+        };
+        let code = sources.into_iter().filter_map(|source| source.split("#[cfg(test)]").next());
+        let mut reasons: Vec<&str> = code.flat_map(str::lines).filter_map(word).collect();
+        reasons.sort_unstable();
+        reasons.dedup();
+        let documented = include_str!("../../../docs/server.md");
+        let (_, table) = documented.split_once("| reason | means |\n|---|---|\n").unwrap();
+        let rows = table.lines().take_while(|line| line.starts_with('|'));
+        let mut table: Vec<&str> =
+            rows.flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2)).collect();
+        table.sort_unstable();
+        assert_eq!(reasons, table);
     }
 
     #[test]

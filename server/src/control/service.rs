@@ -76,7 +76,8 @@ impl ControlService for ControlGrpc {
             let text = error.to_string();
             match error {
                 StoreError::NoChannel { .. } => Status::not_found(text),
-                StoreError::Denied { .. } | StoreError::Channel { .. } => Status::failed_precondition(text),
+                StoreError::Denied { .. } => Status::permission_denied(text),
+                StoreError::Channel { .. } => Status::failed_precondition(text),
                 _ => Status::unavailable(text),
             }
         })?;

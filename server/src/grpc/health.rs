@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::Stream;
+use tokio::sync::watch;
 use tonic::{Request, Response, Status, async_trait};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::{Health, HealthServer};
@@ -20,8 +21,14 @@ pub(super) fn service(front: Arc<Front>) -> HealthServer<HealthGrpc> {
 pub(super) struct HealthGrpc(Arc<Front>);
 
 impl HealthGrpc {
-    fn knows(&self, service: &str) -> bool {
-        service.is_empty() || SERVICES.contains(&service) || self.0.ranking.task(service).is_some()
+    /// `None`: there is no such service and no such task.
+    fn status(&self, service: &str, readiness: &Readiness) -> Option<ServingStatus> {
+        let serves = if service.is_empty() || SERVICES.contains(&service) {
+            *readiness == Readiness::Ready
+        } else {
+            readiness.problem(&*self.0.ranking.task(service)?).is_none()
+        };
+        Some(if serves { ServingStatus::Serving } else { ServingStatus::NotServing })
     }
 }
 
@@ -29,37 +36,52 @@ impl HealthGrpc {
 impl Health for HealthGrpc {
     async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
         let service = &request.get_ref().service;
-        if !self.knows(service) {
-            return Err(Status::not_found(format!("unknown service or task `{service}`")));
-        }
         let readiness = self.0.ranking.readiness().borrow().clone();
-        Ok(Response::new(response(&readiness)))
+        let unknown = || Status::not_found(format!("unknown service or task `{service}`"));
+        let status = self.status(service, &readiness).ok_or_else(unknown)?;
+        Ok(Response::new(of(status)))
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
 
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        // The protocol wants a stream for an unknown service too.
-        let known = self.knows(&request.get_ref().service);
+        let service = request.into_inner().service;
+        let health = Self(self.0.clone());
         let mut readiness = self.0.ranking.readiness();
         readiness.mark_changed();
-        // After the last change the stream ends: it must not hold up a server that stops.
-        let changes = futures::stream::unfold(Some(readiness), move |readiness| async move {
-            let mut readiness = readiness?;
-            readiness.changed().await.ok()?;
-            let now = readiness.borrow_and_update().clone();
-            let answer = if known { response(&now) } else { of(ServingStatus::ServiceUnknown) };
-            Some((Ok(answer), (now != Readiness::Stopping).then_some(readiness)))
-        });
+        let changes =
+            futures::stream::unfold(Some(Watched { health, service, readiness, told: None }), |watched| async {
+                let mut watched = watched?;
+                let (status, is_last) = watched.next().await?;
+                // After the last one the stream ends: it must not hold up a server that stops.
+                Some((Ok(of(status)), (!is_last).then_some(watched)))
+            });
         Ok(Response::new(Box::pin(changes)))
     }
 }
 
-fn response(readiness: &Readiness) -> HealthCheckResponse {
-    of(match readiness {
-        Readiness::Ready => ServingStatus::Serving,
-        Readiness::NotReady { .. } | Readiness::Stopping => ServingStatus::NotServing,
-    })
+/// What one stream tells of.
+struct Watched {
+    health: HealthGrpc,
+    service: String,
+    readiness: watch::Receiver<Readiness>,
+    told: Option<ServingStatus>,
+}
+
+impl Watched {
+    /// The next status that is another than the one before, and whether it is the last one.
+    async fn next(&mut self) -> Option<(ServingStatus, bool)> {
+        loop {
+            self.readiness.changed().await.ok()?;
+            let readiness = self.readiness.borrow_and_update().clone();
+            // The protocol wants a stream for an unknown service too.
+            let status = self.health.status(&self.service, &readiness).unwrap_or(ServingStatus::ServiceUnknown);
+            let is_last = readiness == Readiness::Stopping;
+            if is_last || self.told.replace(status) != Some(status) {
+                return Some((status, is_last));
+            }
+        }
+    }
 }
 
 fn of(status: ServingStatus) -> HealthCheckResponse {

@@ -21,7 +21,7 @@ pub(super) async fn list(State(front): State<Arc<Front>>) -> Response {
 }
 
 fn describe(task: &Task) -> Value {
-    let version = task.version.as_deref();
+    let version = task.version.as_deref().ok();
     let schema = version.map(|version| &version.schema);
     let head = schema.and_then(|schema| schema.heads.iter().find(|head| head.name == task.head));
     json!({

@@ -1,5 +1,6 @@
 //! What a task looks like as a model: its tensors, its configuration, its statistics.
 
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use unimodel_model::schema::ElementType;
@@ -22,12 +23,9 @@ pub(crate) const EXTENSIONS: [&str; 3] = ["binary_tensor_data", "model_configura
 /// # Errors
 /// None does, or another than the one asked for.
 pub(crate) fn version<'a>(front: &Front, task: &'a Task, asked: &str) -> Result<&'a Version, RankError> {
-    let version = task.version.as_deref().ok_or_else(|| {
+    let version = task.version.as_deref().map_err(|problem| {
         let readiness = front.ranking.readiness();
-        let reason = match &*readiness.borrow() {
-            Readiness::NotReady { reason } => reason.clone(),
-            Readiness::Ready | Readiness::Stopping => format!("no version of `{}` answers", task.name),
-        };
+        let reason = readiness.borrow().problem(task).unwrap_or_else(|| problem.clone());
         RankError::NotReady { reason }
     })?;
     is_asked(task, asked, &version.name)?;
@@ -127,7 +125,7 @@ pub(crate) fn statistics(front: &Front, task: &Task) -> pb::ModelStatistics {
     let last = statistics.last.and_then(|last| last.duration_since(UNIX_EPOCH).ok());
     pb::ModelStatistics {
         name: task.name.to_string(),
-        version: task.version.as_ref().map_or(String::new(), |version| version.name.to_string()),
+        version: version_name(task),
         last_inference: last.map_or(0, |last| u64::try_from(last.as_millis()).unwrap_or(u64::MAX)),
         inference_count: statistics.success.count,
         execution_count: statistics.executions,
@@ -152,19 +150,19 @@ pub(crate) fn is_ready(front: &Front) -> bool {
 /// The index of all models, or of those that are ready.
 pub(crate) fn index(front: &Front, ready_only: bool) -> Vec<pb::repository_index_response::ModelIndex> {
     let readiness = front.ranking.readiness().borrow().clone();
-    let (state, reason) = match readiness {
-        Readiness::Ready => ("READY", String::new()),
-        Readiness::NotReady { reason } => ("UNAVAILABLE", reason),
-        Readiness::Stopping => ("UNAVAILABLE", "the server stops".to_owned()),
-    };
-    if ready_only && state != "READY" {
-        return Vec::new();
-    }
-    let model = |task: &Task| pb::repository_index_response::ModelIndex {
+    let tasks = front.ranking.tasks();
+    let models = tasks.iter().map(|task| (task, readiness.problem(task)));
+    let wanted = models.filter(|(_, problem)| problem.is_none() || !ready_only);
+    let model = |(task, problem): (&Arc<Task>, Option<String>)| pb::repository_index_response::ModelIndex {
         name: task.name.to_string(),
-        version: task.version.as_ref().map_or(String::new(), |version| version.name.to_string()),
-        state: state.to_owned(),
-        reason: reason.clone(),
+        version: version_name(task),
+        state: if problem.is_none() { "READY" } else { "UNAVAILABLE" }.to_owned(),
+        reason: problem.unwrap_or_default(),
     };
-    front.ranking.tasks().iter().map(|task| model(task)).collect()
+    wanted.map(model).collect()
+}
+
+/// Empty where none answers.
+fn version_name(task: &Task) -> String {
+    task.version.as_ref().map_or(String::new(), |version| version.name.to_string())
 }

@@ -137,12 +137,10 @@ impl Runtime {
             self.serving.store(Arc::new(serving));
             before.version.clone()
         };
-        self.readiness.send_if_modified(|readiness| match readiness {
-            Readiness::NotReady { .. } => {
+        self.tasks_changed(|readiness| {
+            if let Readiness::NotReady { .. } = readiness {
                 *readiness = Readiness::Ready;
-                true
             }
-            Readiness::Ready | Readiness::Stopping => false,
         });
         before
     }
@@ -163,7 +161,16 @@ impl Runtime {
         }
         let serving = Serving::new(before.version.clone(), tasks, Some(&before), &self.metrics);
         self.serving.store(Arc::new(serving));
+        self.tasks_changed(|_| {});
         Ok(())
+    }
+
+    /// Tells who watches: a task may answer now that did not, or the other way round.
+    fn tasks_changed(&self, change: impl FnOnce(&mut Readiness)) {
+        self.readiness.send_if_modified(|readiness| {
+            change(readiness);
+            *readiness == Readiness::Ready
+        });
     }
 
     /// Tasks that do not answer though a version is active, and why.

@@ -3,6 +3,7 @@
 //! To wake a thread costs as much as a small job. So a few small jobs wait [quietly](Submitted::Quiet): whoever submitted
 //! one computes it itself once it has nothing else to do, unless more came meanwhile and woke a thread, or one was awake.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::io;
 use std::num::NonZeroUsize;
@@ -147,7 +148,10 @@ impl<J: Job> Scheduler<J> {
                 {
                     tracing::warn!(%error, core, "a compute thread runs on any core");
                 }
-                shared.work();
+                // Jobs catch their own panics. What panics beside one must not leave the server with a thread less.
+                while let Err(panic) = catch_unwind(AssertUnwindSafe(|| shared.work())) {
+                    shared.panicked(&*panic, "a compute thread panicked outside of a job; it begins anew");
+                }
             };
             scheduler.threads.push(std::thread::Builder::new().name(format!("compute-{number}")).spawn(run)?);
         }
@@ -264,10 +268,11 @@ impl<J: Job> Shared<J> {
             }
             self.tell(&state.queue);
             drop(state);
-            expired.drain(..).for_each(|job| job.give_up(GivenUp::Expired));
+            // First what somebody waits for: should the other panic, it would be lost.
             if let Some(work) = work {
                 self.step(work, &mut scratch);
             }
+            expired.drain(..).for_each(|job| job.give_up(GivenUp::Expired));
             state = self.lock();
         }
     }
@@ -305,14 +310,18 @@ impl<J: Job> Shared<J> {
         }
         let start = Instant::now();
         let next = catch_unwind(AssertUnwindSafe(|| job.run(piece, scratch))).map_err(|panic| {
-            let message = panic.downcast_ref::<String>().map(String::as_str);
-            let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-            tracing::error!(message, "a compute thread panicked; its request fails, the thread goes on");
-            self.gauges.panics.inc();
+            self.panicked(&*panic, "a compute thread panicked; its request fails, the thread goes on");
             Panicked
         })?;
         self.speed.learn(cost, start.elapsed());
         Ok(next)
+    }
+
+    fn panicked(&self, panic: &(dyn Any + Send), what: &str) {
+        let message = panic.downcast_ref::<String>().map(String::as_str);
+        let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        tracing::error!(panic = message, "{what}");
+        self.gauges.panics.inc();
     }
 }
 
@@ -453,6 +462,22 @@ mod tests {
         assert_eq!(world.gauges.panics.get(), 1);
         world.plain("later", 1, 1);
         assert_eq!(world.events(1), [Event::Ran("later", 0)]);
+        world.ends_at_rest();
+    }
+
+    #[test]
+    fn a_panic_outside_of_a_job_does_not_end_the_thread() {
+        let world = World::new(1);
+        let release = world.block();
+        // It panics when it is given up: nobody takes the event.
+        let late = Fake { name: "late", run: Box::new(|_| None), events: channel().0, wanted: AtomicBool::new(true) };
+        world.submit(&Arc::new(late), 1, 1, Duration::ZERO).unwrap();
+        world.plain("beside it", 1, 1);
+        drop(release);
+        assert_eq!(world.events(2), [Event::Ran("block", 0), Event::Ran("beside it", 0)]);
+        world.plain("later", 1, 1);
+        assert_eq!(world.events(1), [Event::Ran("later", 0)]);
+        assert_eq!(world.gauges.panics.get(), 1);
         world.ends_at_rest();
     }
 

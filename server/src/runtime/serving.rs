@@ -99,7 +99,7 @@ impl ServedTask {
             max_candidates: config.max_candidates.get(),
             timeout: config.timeout.into(),
             required: config.context.required.clone(),
-            version: version.filter(|_| fit.is_ok()).map(|version| version.facts().clone()),
+            version: fit.as_ref().map(|fit| fit.version.facts().clone()).map_err(String::clone),
         });
         Self { facts, config, counts, cache, fit }
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -145,6 +145,13 @@ impl LoadedVersion {
         Ok(Self { facts, manifest: manifest.clone(), dir: dir.to_owned(), parts: FreedAside(Some(Box::new(parts))) })
     }
 
+    /// The same version, computed by another engine: how the server takes one that fails.
+    #[must_use]
+    pub fn with_engine(mut self, engine: Engine) -> Self {
+        self.parts.engine = engine;
+        self
+    }
+
     /// What callers see of it.
     pub fn facts(&self) -> &Arc<Version> {
         &self.facts
@@ -242,6 +249,12 @@ impl<T: Send> Deref for FreedAside<T> {
 
     fn deref(&self) -> &T {
         self.0.as_ref().expect("taken by drop alone")
+    }
+}
+
+impl<T: Send> DerefMut for FreedAside<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.as_mut().expect("taken by drop alone")
     }
 }
 

@@ -19,6 +19,7 @@ use tonic_types::StatusExt;
 use unimodel_protocol::inference::ModelInferRequest;
 use unimodel_protocol::v1::ranking_service_client::RankingServiceClient;
 use unimodel_protocol::v1::{Candidates, RankRequest, RankResponse};
+use unimodel_server::http::listener::ConnectionLimits;
 use unimodel_server::ranking::Readiness;
 
 use crate::plain::{Plain, Server, get, post, router, send};
@@ -281,6 +282,20 @@ async fn health_follows_readiness() {
     assert!(changes.message().await.unwrap().is_none());
     drop((client, changes, unknown));
     assert_eq!(server.stop().await, 0);
+}
+
+#[tokio::test]
+async fn a_task_that_does_not_answer_is_not_serving() {
+    let server = Server::with(Plain::lacking("related"), ConnectionLimits::default()).await;
+    let mut client = HealthClient::new(server.channel().await);
+    let ask = |service: &str| HealthCheckRequest { service: service.to_owned() };
+    for (service, expected) in
+        [("", ServingStatus::Serving), ("search", ServingStatus::Serving), ("related", ServingStatus::NotServing)]
+    {
+        assert_eq!(client.check(ask(service)).await.unwrap().into_inner().status(), expected, "{service}");
+        let mut changes = client.watch(ask(service)).await.unwrap().into_inner();
+        assert_eq!(changes.message().await.unwrap().unwrap().status(), expected, "{service}");
+    }
 }
 
 #[tokio::test]

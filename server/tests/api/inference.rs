@@ -251,6 +251,19 @@ async fn what_is_not_ready_says_so() {
     assert_eq!(post(&router, "/v2/repository/index", r#"{"ready": true}"#).await.json(), json!([]));
 }
 
+#[tokio::test]
+async fn a_task_that_does_not_answer_is_unavailable_and_says_why() {
+    let router = router(Arc::new(Plain::lacking("related")));
+    let why = "the version has no head `related`";
+    let index = post(&router, "/v2/repository/index", "{}").await.json();
+    assert_eq!(index[2], json!({ "name": "related", "version": "", "state": "UNAVAILABLE", "reason": why }));
+    assert_eq!(index[3]["state"], "READY");
+    let ready = post(&router, "/v2/repository/index", r#"{"ready": true}"#).await.json();
+    assert_eq!(ready.as_array().unwrap().len(), 3, "{ready}");
+    assert_eq!(get(&router, "/v2/models/related/ready").await.status, 400);
+    assert_eq!(refused(&get(&router, "/v2/models/related").await, 503, "not-ready"), format!("not ready: {why}"));
+}
+
 fn tensor(name: &str, shape: &[i64], datatype: &str, contents: Option<InferTensorContents>) -> InferInputTensor {
     let (name, datatype, shape) = (name.to_owned(), datatype.to_owned(), shape.to_vec());
     InferInputTensor { name, datatype, shape, contents, parameters: HashMap::new() }

@@ -5,6 +5,8 @@
 mod budget;
 mod document;
 mod documents;
+#[path = "../../../protocol/tests/fuzz/mod.rs"]
+mod fuzz;
 mod grpc;
 mod inference;
 mod openapi;

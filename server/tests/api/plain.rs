@@ -117,7 +117,7 @@ impl Plain {
                 max_candidates: 1000,
                 timeout: TimeoutPolicy { default: Duration::from_secs(5), max: Duration::from_secs(10) },
                 required: required.iter().map(|name| (*name).to_owned()).collect(),
-                version: Some(version.clone()),
+                version: Ok(version.clone()),
             })
         };
         Self {
@@ -136,9 +136,22 @@ impl Plain {
     /// A server that has no version yet.
     pub(crate) fn without_version() -> Self {
         let mut plain = Self::new();
-        plain.tasks = plain.tasks.iter().map(|task| Arc::new(Task { version: None, ..Task::clone(task) })).collect();
+        plain.lack(|_| true, "no version is loaded");
         plain.set(Readiness::NotReady { reason: "loading 20260101T000000Z-1a2b3c4d".into() });
         plain
+    }
+
+    /// A server whose version lacks the head of that task.
+    pub(crate) fn lacking(task: &str) -> Self {
+        let mut plain = Self::new();
+        plain.lack(|name| name == task, &format!("the version has no head `{task}`"));
+        plain
+    }
+
+    fn lack(&mut self, which: impl Fn(&str) -> bool, why: &str) {
+        for task in self.tasks.iter_mut().filter(|task| which(&task.name)) {
+            Arc::make_mut(task).version = Err(why.to_owned());
+        }
     }
 
     pub(crate) fn set(&self, readiness: Readiness) {
@@ -201,9 +214,7 @@ impl Ranking for Plain {
 
     async fn rank(&self, request: RankRequest, _: Deadline) -> Result<RankResponse, RankError> {
         let task = self.task(&request.task).unwrap();
-        let Some(version) = &task.version else {
-            return Err(RankError::NotReady { reason: "no version is loaded".into() });
-        };
+        let version = task.version.as_ref().map_err(|reason| RankError::NotReady { reason: reason.clone() })?;
         let schema = &version.schema;
         let mut context = request.context;
         for (name, value) in &context {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tonic::Code;
 use unimodel_protocol::{inference, v1};
 
+use crate::fuzz::fuzz;
 use crate::plain::{Answer, Plain, router, send};
 
 static ROUTER: LazyLock<Router> = LazyLock::new(|| router(Arc::new(Plain::new())));
@@ -200,79 +201,109 @@ fn infer_messages() -> Vec<Vec<u8>> {
     vec![typed.encode_to_vec(), raw.encode_to_vec()]
 }
 
-proptest! {
-    #[test]
-    fn any_bytes_by_rest(body in vec(any::<u8>(), 0..200), length in prop::option::of(0..250_usize)) {
+#[test]
+fn any_bytes_by_rest() {
+    fuzz((vec(any::<u8>(), 0..200), prop::option::of(0..250_usize)), |(body, length)| {
         rest("/v1/tasks/search:rank", None, body.clone())?;
         rest("/v1/rank", None, body.clone())?;
-        rest("/v2/models/search/infer", length, body)?;
-    }
+        rest("/v2/models/search/infer", length, body)
+    });
+}
 
-    #[test]
-    fn any_json_by_rest(body in any_json()) {
+#[test]
+fn any_json_by_rest() {
+    fuzz(any_json(), |body| {
         let body = body.to_string().into_bytes();
         rest("/v1/tasks/search:rank", None, body.clone())?;
-        rest("/v2/models/search/infer", None, body)?;
-    }
+        rest("/v2/models/search/infer", None, body)
+    });
+}
 
-    #[test]
-    fn any_values_in_a_ranking(body in any_rank()) {
-        rest("/v1/tasks/search:rank", None, body.to_string().into_bytes())?;
-    }
+#[test]
+fn any_values_in_a_ranking() {
+    fuzz(any_rank(), |body| rest("/v1/tasks/search:rank", None, body.to_string().into_bytes()));
+}
 
-    #[test]
-    fn any_values_in_an_inference(body in any_infer()) {
-        rest("/v2/models/search/infer", None, body.to_string().into_bytes())?;
-    }
+#[test]
+fn any_values_in_an_inference() {
+    fuzz(any_infer(), |body| rest("/v2/models/search/infer", None, body.to_string().into_bytes()));
+}
 
-    #[test]
-    fn a_damaged_ranking(body in damaged(ranks())) {
+#[test]
+fn a_damaged_ranking() {
+    fuzz(damaged(ranks()), |body| {
         rest("/v1/tasks/search:rank", None, body.clone())?;
-        rest("/v1/rank", None, body)?;
-    }
+        rest("/v1/rank", None, body)
+    });
+}
 
-    #[test]
-    fn a_damaged_inference(body in damaged(infers()), raw in 0..8_usize) {
+#[test]
+fn a_damaged_inference() {
+    fuzz((damaged(infers()), 0..8_usize), |(body, raw)| {
         let length = body.len().saturating_sub(raw);
-        rest("/v2/models/search/infer", Some(length), body)?;
-    }
+        rest("/v2/models/search/infer", Some(length), body)
+    });
+}
 
-    #[test]
-    fn any_bytes_by_grpc(message in vec(any::<u8>(), 0..200)) {
+#[test]
+fn any_raw_tensor_by_rest() {
+    let datatype = select(vec!["BYTES", "INT64", "INT32", "FP32", "FP64", "BOOL"]);
+    let name = select(vec!["query", "age", "history", "item_ids", "exclude_ids"]);
+    fuzz((name, datatype, -1_i64..4, vec(any::<u8>(), 0..64)), |(name, datatype, size, raw)| {
+        let parameters = json!({ "binary_data_size": raw.len() });
+        let input = json!({ "name": name, "datatype": datatype, "shape": [size], "parameters": parameters });
+        let head = json!({ "inputs": [input] }).to_string();
+        rest("/v2/models/search/infer", Some(head.len()), [head.as_bytes(), &raw].concat())
+    });
+}
+
+#[test]
+fn any_bytes_by_grpc() {
+    fuzz(vec(any::<u8>(), 0..200), |message| {
         grpc(RANK, &message)?;
-        grpc(INFER, &message)?;
-    }
+        grpc(INFER, &message)
+    });
+}
 
-    #[test]
-    fn a_damaged_ranking_by_grpc(message in damaged(messages())) {
-        grpc(RANK, &message)?;
-    }
+#[test]
+fn a_damaged_ranking_by_grpc() {
+    fuzz(damaged(messages()), |message| grpc(RANK, &message));
+}
 
-    #[test]
-    fn a_damaged_inference_by_grpc(message in damaged(infer_messages())) {
-        grpc(INFER, &message)?;
-    }
+#[test]
+fn a_damaged_inference_by_grpc() {
+    fuzz(damaged(infer_messages()), |message| grpc(INFER, &message));
+}
 
-    #[test]
-    fn any_frames_by_grpc(body in vec(any::<u8>(), 0..100)) {
+#[test]
+fn any_frames_by_grpc() {
+    fuzz(vec(any::<u8>(), 0..100), |body| {
         let request = Request::post(RANK).header("content-type", "application/grpc").body(Body::from(body)).unwrap();
         prop_assert_eq!(answer(request).status, 200);
-    }
+        Ok(())
+    });
+}
 
-    #[test]
-    fn any_path(path in "/v[12]/[a-z0-9:/%]{0,30}") {
+#[test]
+fn any_path() {
+    fuzz("/v[12]/[a-z0-9:/%]{0,30}", |path| {
         if let Ok(request) = Request::post(&path).body(Body::empty()) {
             let status = answer(request).status.as_u16();
             prop_assert!(matches!(status, 200 | 400..=499), "{path}: {status}");
         }
-    }
+        Ok(())
+    });
+}
 
-    #[test]
-    fn any_timeout_header(grpc in ".{0,12}", other in ".{0,12}") {
-        let request = Request::post("/v1/tasks/search:rank").header("grpc-timeout", grpc).header("x-unimodel-timeout", other);
+#[test]
+fn any_timeout_header() {
+    fuzz((".{0,12}", ".{0,12}"), |(grpc, other)| {
+        let request =
+            Request::post("/v1/tasks/search:rank").header("grpc-timeout", grpc).header("x-unimodel-timeout", other);
         if let Ok(request) = request.body(Body::from(r#"{"candidates": {"all": true}}"#)) {
             let status = answer(request).status.as_u16();
             prop_assert!(matches!(status, 200 | 400 | 504), "{status}");
         }
-    }
+        Ok(())
+    });
 }

@@ -195,12 +195,18 @@ fn a_task_whose_head_is_missing_leaves_the_others_alone() {
     let served = Served::new(&fixture);
     let mut tasks = tasks();
     tasks[1].head = "future".into();
+    let mut readiness = served.runtime.readiness();
+    readiness.mark_unchanged();
     served.runtime.apply(&tasks).unwrap();
+    assert!(readiness.has_changed().unwrap(), "who watches a task is told");
     let ask = |task| rank(&served.runtime, request(task, Context::new(), Source::All, 1));
     let error = ask("h1").unwrap_err();
     assert_eq!(error.kind().name, "not-ready");
     assert!(error.to_string().contains("version `20260101T000000Z-00000001` has no head `future`"), "{error}");
-    assert!(served.runtime.task("h1").unwrap().version.is_none());
+    assert!(served.runtime.task("h1").unwrap().version.as_ref().unwrap_err().contains("no head `future`"));
+    readiness.mark_unchanged();
+    served.runtime.activate(fixture.load());
+    assert!(readiness.has_changed().unwrap());
     assert_eq!(served.runtime.unfit().len(), 1);
     assert!(ask("h0").is_ok());
 }

@@ -165,25 +165,29 @@ async fn an_early_deadline_of_one_does_not_fail_the_others() {
     let served = served(&Fixture::new(&Recipe::ranked()));
     let timeout = Duration::from_millis(1);
     let ask = |limit, deadline| served.runtime.rank(request("h0", Context::new(), Source::All, limit), deadline);
+    let mut followed = 0;
     for limit in 1..50 {
         let mut leader = ask(limit, Deadline { at: Instant::now(), timeout });
         // A compute thread may be faster than this one: then nobody follows.
         let led = match poll!(&mut leader) {
             Poll::Ready(led) => led,
             Poll::Pending => {
-                let (followed, led) = futures::join!(ask(limit, soon()), leader);
-                assert!(followed.is_ok());
+                let (follower, led) = futures::join!(ask(limit, soon()), leader);
+                assert!(follower.is_ok());
+                followed += 1;
                 led
             }
         };
         assert_eq!(led, Err(RankError::DeadlineExceeded { timeout }));
     }
+    assert!(followed > 0);
 }
 
 #[tokio::test]
 async fn nobody_left_means_nothing_kept() {
     let served = served(&Fixture::new(&Recipe::ranked()));
     let ask = |limit| served.runtime.rank(request("h0", Context::new(), Source::All, limit), soon());
+    let mut went = 0;
     for limit in 1..50 {
         let before = served.counts();
         let mut gone = ask(limit);
@@ -195,8 +199,59 @@ async fn nobody_left_means_nothing_kept() {
             // Nothing of it is in the way of the next.
             ask(limit).await.unwrap();
             assert_eq!(served.counts(), (before.0, before.1 + 1, before.2 + 1));
+            went += 1;
         }
     }
+    assert!(went > 0);
+}
+
+/// Answers that left the cache, and that are in it. The cache tidies up when it is asked, and not each time.
+async fn settled(served: &Served, ask: impl AsyncFn(), expected: impl Fn(f64, f64) -> bool) {
+    let start = Instant::now();
+    loop {
+        ask().await;
+        let evicted = served.metric("unimodel_cache_evictions_total{task=\"h0\"}");
+        let entries = served.metric("unimodel_cache_entries{task=\"h0\"}");
+        if expected(evicted, entries) {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "{evicted} evicted, {entries} left");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_kept_for_its_time_to_live() {
+    let served = served(&Fixture::new(&Recipe::default()));
+    let ttl = Duration::from_millis(20);
+    served.runtime.apply(&cached(ttl, 100)).unwrap();
+    let ask = async || drop(served.ask(request("h0", Context::new(), Source::All, 10)).await);
+    let start = Instant::now();
+    ask().await;
+    assert_eq!(served.metric("unimodel_cache_entries{task=\"h0\"}"), 1.0);
+    // The cache has a clock of its own.
+    while served.counts().1 == 1 {
+        ask().await;
+    }
+    assert!(start.elapsed() >= ttl);
+    // Whatever has been answered meanwhile: at most one answer of the one question is kept, and each other one has left.
+    settled(&served, ask, |evicted, entries| entries <= 1.0 && evicted >= 1.0).await;
+}
+
+#[tokio::test]
+async fn no_more_answers_are_kept_than_may_be() {
+    let served = served(&Fixture::new(&Recipe::default()));
+    served.runtime.apply(&cached(Duration::from_secs(600), 1)).unwrap();
+    for limit in 1..=5 {
+        served.ask(request("h0", Context::new(), Source::All, limit)).await;
+    }
+    assert_eq!(served.counts(), (0, 5, 5));
+    let ask = async |limit| drop(served.ask(request("h0", Context::new(), Source::All, limit)).await);
+    settled(&served, async || ask(1).await, |evicted, entries| entries == 1.0 && evicted >= 4.0).await;
+    let before = served.counts();
+    for limit in 2..=5 {
+        ask(limit).await;
+    }
+    assert!(served.counts().1 >= before.1 + 3, "what has left is computed again");
 }
 
 #[tokio::test]

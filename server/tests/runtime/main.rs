@@ -8,6 +8,7 @@ mod cached;
 mod counted;
 mod fixture;
 mod golden;
+mod panics;
 mod properties;
 mod swap;
 #[path = "../compute_engine/world.rs"]

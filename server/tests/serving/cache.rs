@@ -5,7 +5,9 @@ use std::path::Path;
 
 use unimodel_protocol::control::v1;
 
+use crate::fixture::Recipe;
 use crate::process::{Server, Setup};
+use crate::small_disk::SmallDisk;
 use crate::store::Versions;
 use crate::tls::{Control, ControlFiles};
 use crate::web_server::Web;
@@ -123,4 +125,28 @@ async fn a_cache_that_cannot_be_written_to_is_said_and_what_is_served_stays() {
     assert_eq!(stuck.logged("channel `stable` cannot be served").await["reason"], "CacheNotWritable");
     let (status, why) = stuck.admin("/readyz").await;
     assert!(status == 503 && why.contains("server.yaml/cache"), "{why}");
+}
+
+#[tokio::test]
+async fn a_full_disk_fails_a_preparation_and_nothing_else() {
+    // Where this process may not mount, what a full disk leads to is tested of its error alone.
+    let Some(disk) = SmallDisk::mount() else { return };
+    let (store, first) = Versions::with_one().await;
+    let too_large = store.publish_changed(&Recipe { seed: 2, items: 8000, ..Recipe::default() }, |_| {}).await;
+    let third = store.publish(3).await;
+    let web = Web::serve(store.root()).await;
+    let files = ControlFiles::new();
+    let more = format!("cacheDirectory: {}", disk.path().display());
+    let (server, mut control) = files.serve(Setup { more, ..Setup::new(&web.url) }).await;
+    server.logged("active").await;
+
+    let failure = control.prepared(&too_large).await.failure.unwrap();
+    assert_eq!(failure.reason, "CacheFull", "{failure:?}");
+    let cache = disk.path().display().to_string();
+    assert!(failure.message.contains(&cache) && failure.message.contains("No space left"), "{failure:?}");
+    assert_eq!(server.answering().await, first);
+    assert_eq!(server.admin("/readyz").await.0, 200);
+    // What had come of it is gone, and there is room again.
+    change_to(&server, &mut control, &third).await;
+    assert_eq!(cached(disk.path()), set(&[&first, &third]));
 }

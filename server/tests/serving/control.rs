@@ -15,6 +15,7 @@ use crate::fixture::Recipe;
 use crate::process::{Setup, http};
 use crate::store::{Versions, spoil_golden};
 use crate::tls::{Authority, ControlFiles, connect};
+use crate::web_server::Web;
 
 #[tokio::test]
 async fn a_version_is_prepared_activated_and_rolled_back() {
@@ -58,6 +59,7 @@ async fn a_version_is_prepared_activated_and_rolled_back() {
     assert_eq!(server.answering().await, first);
     assert_eq!(server.state().await["previous"], second.as_str());
     assert_eq!(server.metric("unimodel_reloads_total{result=\"activated\"}").await, 3.0);
+    assert_eq!(server.metric("unimodel_reloads_total{result=\"prepared\"}").await, 3.0);
 }
 
 #[tokio::test]
@@ -75,6 +77,29 @@ async fn a_channel_is_resolved() {
     assert_eq!(missing.code(), Code::NotFound);
     assert!(missing.message().contains("has no channel `canary`"), "{missing}");
     assert_eq!(resolve("../x").await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn why_a_channel_is_not_resolved_is_told_by_the_code() {
+    let (store, _) = Versions::with_one().await;
+    let web = Web::serve(store.root()).await;
+    let files = ControlFiles::new();
+    let (server, mut control) = files.serve(Setup::new(&web.url)).await;
+    server.logged("active").await;
+    let mut refused = async || {
+        let request = v1::ResolveRequest { channel: "stable".into() };
+        control.0.resolve(request).await.unwrap_err()
+    };
+    std::fs::write(store.root().join("channels/stable.json"), "{}").unwrap();
+    assert_eq!(refused().await.code(), Code::FailedPrecondition);
+    web.refuse();
+    let denied = refused().await;
+    assert_eq!(denied.code(), Code::PermissionDenied, "{denied}");
+    assert!(denied.message().contains("the store refuses the credentials"), "{denied}");
+    drop(web);
+    let away = refused().await;
+    assert_eq!(away.code(), Code::Unavailable, "{away}");
+    assert!(away.message().contains("channels/stable.json"), "{away}");
 }
 
 #[tokio::test]
@@ -191,6 +216,10 @@ async fn certificates_change_without_a_restart() {
     server.logged("control certificates changed; new connections use them").await;
     let mut client = files.client(&server, &next).await.unwrap();
     client.get_state(v1::GetStateRequest {}).await.unwrap();
+    for result in ["refused", "applied"] {
+        let series = format!("unimodel_certificate_reloads_total{{result=\"{result}\"}}");
+        assert!(server.metric(&series).await >= 1.0, "{series}");
+    }
     assert!(files.client(&server, &files.authority).await.is_err(), "the old CA is not the server's any more");
 }
 

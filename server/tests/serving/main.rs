@@ -15,9 +15,12 @@ mod fixture;
 mod openapi;
 mod operations;
 mod process;
+#[path = "../../../model/tests/store/small_disk.rs"]
+mod small_disk;
 mod start;
 mod stop;
 mod store;
+mod threads;
 mod tls;
 mod traces;
 #[path = "../../../model/tests/store/web_server.rs"]

@@ -1,7 +1,10 @@
 //! From a file to answers, and what keeps a server from it.
 
+use std::path::Path;
+
 use serde_json::json;
 use tokio::net::TcpListener;
+use unimodel_server::config::ServerConfig;
 
 use crate::fixture::Recipe;
 use crate::process::{Server, Setup, all_items, command};
@@ -57,6 +60,30 @@ async fn a_store_that_is_not_there_yet_is_waited_for() {
     // Once it serves, it needs the store no more.
     std::fs::remove_dir_all(&place).unwrap();
     assert_eq!(server.answering().await, version);
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_is_said() {
+    let version = "20260101T000000Z-00000001";
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let s3 = [
+        ("AWS_ENDPOINT_URL", format!("http://{closed}")),
+        ("AWS_ALLOW_HTTP", "true".into()),
+        ("AWS_ACCESS_KEY_ID", "key".into()),
+        ("AWS_SECRET_ACCESS_KEY", "secret".into()),
+    ];
+    for (url, environment) in [(format!("http://{closed}/models"), vec![]), ("s3://bucket/models".into(), s3.into())] {
+        // By channel, and by name without a copy of it.
+        for start in ["channel: stable".to_owned(), format!("version: {version}")] {
+            let what = start.replace(": ", " `");
+            let server = Server::start(Setup { start, environment: environment.clone(), ..Setup::new(&url) }).await;
+            let told = server.logged(&format!("{what}` cannot be served")).await;
+            assert_eq!(told["reason"], "StoreUnavailable", "{told}");
+            let (status, why) = server.admin("/readyz").await;
+            assert!(status == 503 && why.contains("(StoreUnavailable)") && why.contains(&url), "{why}");
+            assert_eq!(server.admin("/livez").await.0, 200);
+        }
+    }
 }
 
 #[tokio::test]
@@ -150,6 +177,22 @@ async fn a_port_in_use_is_named() {
     let admin = text.replacen("adminListen: 127.0.0.1:0", &format!("adminListen: {address}"), 1);
     let error = refused(&admin, &[]).await;
     assert!(error.contains("the operations port") && error.ends_with("change `adminListen`"), "{error}");
+}
+
+#[tokio::test]
+async fn the_examples_of_a_file_are_ones() {
+    let documented = include_str!("../../../docs/server.md");
+    let (_, rest) = documented.split_once("## server.yaml\n\n```yaml\n").unwrap();
+    let documented = rest.split_once("```").unwrap().0;
+    let help = command().arg("--help").output().await.unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let (_, rest) = help.split_once("A server.yaml:\n").unwrap();
+    let helped = rest.split_once("\n\n").unwrap().0.replace("\n  ", "\n");
+    for (text, task) in [(documented, "search-cheap"), (helped.trim_start(), "search")] {
+        let config =
+            ServerConfig::parse(text, Path::new("server.yaml")).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        assert_eq!(config.tasks.last().unwrap().name, task);
+    }
 }
 
 #[tokio::test]
