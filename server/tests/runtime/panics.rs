@@ -60,7 +60,7 @@ async fn grpc_status(router: &Router, ids: Vec<String>) -> String {
 #[tokio::test]
 async fn a_ranking_that_panics_is_answered_and_so_is_the_next() {
     let served = served();
-    let router = service(Front { ranking: served.runtime.clone(), body: BodyLimits::default() });
+    let router = service(Front::new(served.runtime.clone(), BodyLimits::default()));
     let panics = || served.metric("unimodel_worker_panics_total");
     // One that may be computed where it was read, and one of two pieces, which two threads may be at.
     for (at_most, bad, good) in [(1.0, 1999..2000, 0..1), (2.0, 0..2000, 0..1900)] {
