@@ -1,90 +1,16 @@
-//! Bodies: what a caller sent, within its limits, and what it gets.
+//! Bodies of answers: what a caller gets.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use futures::FutureExt;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::BodyExt;
-
-use crate::error::GatewayError;
+pub use unimodel_transport::body::BodyLimits;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// What a request's body may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BodyLimits {
-    /// The most bytes.
-    pub max_bytes: usize,
-    /// How long it may take to arrive.
-    pub timeout: Duration,
-}
-
-impl Default for BodyLimits {
-    fn default() -> Self {
-        Self { max_bytes: 4 << 20, timeout: Duration::from_secs(10) }
-    }
-}
-
-/// The whole body: buffered, so that a retry can send it again.
-///
-/// # Errors
-/// Compressed, too large, too slow, or broken off.
-pub async fn read<B>(headers: &HeaderMap, mut body: B, limits: BodyLimits) -> Result<Bytes, GatewayError>
-where
-    B: HttpBody<Data = Bytes> + Unpin,
-    B::Error: Into<BoxError>,
-{
-    if let Some(encoding) = headers.get(CONTENT_ENCODING)
-        && encoding != "identity"
-    {
-        let encoding = String::from_utf8_lossy(encoding.as_bytes()).into();
-        return Err(GatewayError::UnsupportedEncoding { encoding });
-    }
-    let too_large = || GatewayError::BodyTooLarge { max: limits.max_bytes };
-    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > limits.max_bytes as u64) {
-        return Err(too_large());
-    }
-    let whole = async {
-        let mut first = Bytes::new();
-        let mut more: Option<BytesMut> = None;
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| GatewayError::InvalidBody {
-                message: format!("it broke off: {}", error.into()),
-                position: None,
-            })?;
-            // Trailers of a request say nothing.
-            let Ok(data) = frame.into_data() else { continue };
-            if first.len().max(more.as_ref().map_or(0, BytesMut::len)) + data.len() > limits.max_bytes {
-                return Err(too_large());
-            }
-            match &mut more {
-                Some(more) => more.extend_from_slice(&data),
-                None if first.is_empty() => first = data,
-                None => {
-                    let mut both = BytesMut::with_capacity(first.len() + data.len());
-                    both.extend_from_slice(&first);
-                    both.extend_from_slice(&data);
-                    more = Some(both);
-                }
-            }
-        }
-        Ok(more.map_or(first, BytesMut::freeze))
-    };
-    let mut whole = std::pin::pin!(whole);
-    // Most bodies are there already, and need no timer.
-    if let Some(done) = whole.as_mut().now_or_never() {
-        return done;
-    }
-    tokio::time::timeout(limits.timeout, whole).await.unwrap_or(Err(GatewayError::SlowBody { timeout: limits.timeout }))
-}
 
 /// What a caller gets.
 #[derive(Default)]

@@ -8,6 +8,8 @@ use http::{HeaderValue, Response, StatusCode};
 use serde_json::{Map, Value, json};
 use tonic::Code;
 use unimodel_protocol::duration;
+use unimodel_transport::body::BodyError;
+use unimodel_transport::budget::{self, Full};
 use unimodel_transport::problem::{self, Kind, Problem, cut};
 use unimodel_transport::timeout::InvalidTimeout;
 
@@ -96,7 +98,7 @@ pub enum GatewayError {
         /// From the request's arrival to its deadline.
         timeout: Duration,
     },
-    /// More requests than the task may have at a time.
+    /// More requests than the task may have at a time, or than the gateway can hold.
     #[error("overloaded: {reason}")]
     Overloaded {
         /// Which limit is reached.
@@ -121,6 +123,24 @@ pub enum GatewayError {
 impl From<InvalidTimeout> for GatewayError {
     fn from(InvalidTimeout { value, problem }: InvalidTimeout) -> Self {
         Self::InvalidTimeout { value, problem }
+    }
+}
+
+impl From<BodyError> for GatewayError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Encoding { encoding } => Self::UnsupportedEncoding { encoding },
+            BodyError::TooLarge { max } => Self::BodyTooLarge { max },
+            BodyError::Slow { timeout } => Self::SlowBody { timeout },
+            BodyError::Broken { .. } => Self::InvalidBody { message: error.to_string(), position: None },
+            BodyError::Full(full) => full.into(),
+        }
+    }
+}
+
+impl From<Full> for GatewayError {
+    fn from(full: Full) -> Self {
+        Self::Overloaded { reason: full.to_string(), retry_after: budget::RETRY_AFTER }
     }
 }
 
@@ -190,7 +210,7 @@ impl GatewayError {
         response
     }
 
-    fn problem(&self) -> Problem {
+    pub(crate) fn problem(&self) -> Problem {
         let (kind, detail, field) = (self.kind(), self.detail(), self.field().map(str::to_owned));
         Problem { kind, detail, field, members: self.members(), retry_after: self.retry_after() }
     }

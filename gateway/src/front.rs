@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use prost::Message;
 use rand::Rng;
@@ -83,8 +84,14 @@ impl Front {
                 describe::respond(gateway, &own).unwrap_or_else(|error| error.response(form))
             }
             Address::Service => {
+                let (parts, incoming) = request.into_parts();
+                let body = match gateway.intake.bound(incoming) {
+                    // tonic answers with the status that it finds in a body's error.
+                    Ok(body) => body.map_err(|error| GatewayError::from(error).problem().status()),
+                    Err(full) => return GatewayError::from(full).response(Form::Grpc),
+                };
                 let mut services = self.services.clone();
-                body::never(services.call(request).await).map(Body::Service)
+                body::never(services.call(Request::from_parts(parts, body)).await).map(Body::Service)
             }
         }
     }
@@ -222,7 +229,7 @@ async fn ranked(
         }
     }
     let asked = timeout::from_headers(&parts.headers)?;
-    let body = body::read(&parts.headers, incoming, gateway.settings.body).await?;
+    let body = read(gateway, &parts.headers, incoming).await?;
     let peeked = peek(protocol, &parts.headers, &body, name.is_some())?;
     let task = match (&observed.task, peeked.task) {
         (Some(task), _) => task.clone(),
@@ -251,6 +258,13 @@ async fn ranked(
         is_grpc: form_of(protocol) == Form::Grpc,
     };
     chain::answer(gateway, &Call { task, protocol, outgoing, deadline, key }).await
+}
+
+/// The whole body: buffered, so that a retry can send it again. It takes its part of what the gateway holds as long as
+/// anything has it: the request, an attempt, a mirror's copy.
+async fn read(gateway: &Gateway, headers: &HeaderMap, incoming: Incoming) -> Result<Bytes, GatewayError> {
+    let (body, held) = gateway.intake.read(headers, incoming).await?;
+    Ok(held.within(body))
 }
 
 /// The task, where it is not known yet, and the timeout.
@@ -292,7 +306,7 @@ async fn describe_task(
     let received = Instant::now();
     let (parts, incoming) = request.into_parts();
     let asked = timeout::from_headers(&parts.headers)?;
-    let body = body::read(&parts.headers, incoming, gateway.settings.body).await?;
+    let body = read(gateway, &parts.headers, incoming).await?;
     let (name, _) = named(path_task.map(Cow::Borrowed), &parts.headers)?;
     let name = match name {
         Some(name) => name.into_owned(),
@@ -331,7 +345,7 @@ async fn index(gateway: &Gateway, request: Request<Incoming>) -> Result<Response
         ready: bool,
     }
     let (parts, incoming) = request.into_parts();
-    let body = body::read(&parts.headers, incoming, gateway.settings.body).await?;
+    let body = read(gateway, &parts.headers, incoming).await?;
     let asked: Asked = match body.is_empty() {
         true => Asked::default(),
         false => serde_json::from_slice(&body).map_err(|error| GatewayError::syntax(&error))?,
@@ -341,7 +355,7 @@ async fn index(gateway: &Gateway, request: Request<Incoming>) -> Result<Response
 
 async fn own_grpc(gateway: &Gateway, method: &str, request: Request<Incoming>) -> Result<Response<Body>, GatewayError> {
     let (parts, incoming) = request.into_parts();
-    let body = body::read(&parts.headers, incoming, gateway.settings.body).await?;
+    let body = read(gateway, &parts.headers, incoming).await?;
     let unsupported = || GatewayError::UnsupportedEncoding { encoding: "of gRPC".into() };
     let message = peek::grpc_message(&body)?.ok_or_else(unsupported)?;
     describe::encoded(gateway, method, &message).map(|message| grpc_answer(&message))

@@ -7,6 +7,7 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 use tonic::service::Routes as Services;
+use unimodel_transport::body::Intake;
 
 use crate::body::BodyLimits;
 use crate::metrics::GatewayMetrics;
@@ -17,7 +18,7 @@ use crate::table::Table;
 /// What a gateway does beside its routes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
-    /// What a body may be.
+    /// What requests' bodies may be.
     pub body: BodyLimits,
     /// The share of requests in the access log, from 0 to 1.
     pub access_log: f64,
@@ -36,6 +37,7 @@ pub struct Gateway {
     pub settings: Settings,
     /// Counts that belong to no task.
     pub metrics: GatewayMetrics,
+    pub(crate) intake: Intake,
     stopping: watch::Sender<bool>,
     has_routes: AtomicBool,
 }
@@ -53,6 +55,7 @@ impl Gateway {
         Arc::new(Self {
             table: ArcSwap::from_pointee(Table::default()),
             settings,
+            intake: Intake::new(settings.body),
             metrics: GatewayMetrics::default(),
             stopping: watch::Sender::new(false),
             has_routes: AtomicBool::new(false),

@@ -180,7 +180,7 @@ impl TaskMetrics {
 /// What belongs to no task.
 #[derive(Debug)]
 pub struct GatewayMetrics {
-    /// Requests that named no task that there is, by why.
+    /// Requests that named no task that there is, or were refused before it was read, by why.
     pub unrouted: Counts<17>,
     /// Routes files applied.
     pub applied: AtomicU64,
@@ -238,7 +238,7 @@ impl Collector for Metrics {
                 }
             }
         }
-        let help = "Requests that name no task that there is.";
+        let help = "Requests that name no task that there is, or were refused before it was read.";
         let mut family = encoder.encode_descriptor("unrouted_requests", help, None, counter)?;
         for (outcome, value) in self.0.metrics.unrouted.iter() {
             count(&mut family, &[("outcome", outcome)], value)?;

@@ -7,6 +7,8 @@ use serde_json::{Map, Value, json};
 use tonic::Code;
 use unimodel_model::features::ContextError;
 use unimodel_protocol::duration;
+use unimodel_transport::body::BodyError;
+use unimodel_transport::budget::{self, Full};
 use unimodel_transport::problem::{self, Kind, Problem, cut};
 use unimodel_transport::timeout::InvalidTimeout;
 
@@ -198,6 +200,24 @@ pub enum RankError {
 impl From<InvalidTimeout> for RankError {
     fn from(InvalidTimeout { value, problem }: InvalidTimeout) -> Self {
         Self::InvalidTimeout { value, problem }
+    }
+}
+
+impl From<BodyError> for RankError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Encoding { encoding } => Self::UnsupportedEncoding { encoding },
+            BodyError::TooLarge { max } => Self::BodyTooLarge { max },
+            BodyError::Slow { timeout } => Self::SlowBody { timeout },
+            BodyError::Broken { .. } => Self::InvalidBody { message: error.to_string(), position: None },
+            BodyError::Full(full) => full.into(),
+        }
+    }
+}
+
+impl From<Full> for RankError {
+    fn from(full: Full) -> Self {
+        Self::Overloaded { reason: full.to_string(), retry_after: budget::RETRY_AFTER }
     }
 }
 

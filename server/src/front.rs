@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use unimodel_transport::body::BodyLimits;
+use unimodel_transport::body::Intake;
 use unimodel_transport::telemetry;
 
 use crate::error::RankError;
-use crate::http::budget::Budget;
 use crate::ranking::{Exchange, Protocol, Ranking};
 use crate::request::{Asked, RankResponse, Task};
 use crate::timeout::Deadline;
@@ -14,25 +15,7 @@ use crate::timeout::Deadline;
 /// The protocols' side of the server.
 pub struct Front {
     pub(crate) ranking: Arc<dyn Ranking>,
-    pub(crate) body: BodyLimits,
-    pub(crate) budget: Arc<Budget>,
-}
-
-/// What requests' bodies may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BodyLimits {
-    /// The most bytes of one.
-    pub max_bytes: usize,
-    /// How long one may take to arrive.
-    pub timeout: Duration,
-    /// The most bytes of all requests that have begun to arrive and are not answered yet.
-    pub held_bytes: usize,
-}
-
-impl Default for BodyLimits {
-    fn default() -> Self {
-        Self { max_bytes: 4 << 20, timeout: Duration::from_secs(10), held_bytes: 64 << 20 }
-    }
+    pub(crate) intake: Intake,
 }
 
 /// One request on its way through the front.
@@ -56,7 +39,7 @@ impl Call {
 impl Front {
     /// The protocols in front of what answers.
     pub fn new(ranking: Arc<dyn Ranking>, body: BodyLimits) -> Self {
-        Self { ranking, body, budget: Budget::new(body.held_bytes) }
+        Self { ranking, intake: Intake::new(body) }
     }
 
     /// The names of all tasks.

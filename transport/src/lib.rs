@@ -1,7 +1,9 @@
-//! What a data port does whatever is behind it, the model server or the gateway: connections, deadlines, logs
+//! What a data port does whatever is behind it, the model server or the gateway: connections, bodies, deadlines, logs
 //! and traces, and errors as callers see them.
 
 pub mod bind;
+pub mod body;
+pub mod budget;
 pub mod listener;
 mod owner;
 mod preface;

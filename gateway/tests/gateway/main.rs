@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod budget;
 // It shares the collector of traces with the server's tests.
 #[path = "../../../server/tests/serving/collector.rs"]
 mod collector;

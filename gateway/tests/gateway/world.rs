@@ -65,7 +65,11 @@ impl World {
     }
 
     pub(crate) async fn with(routes: Routes) -> Self {
-        let body = BodyLimits { max_bytes: 64 << 10, timeout: Duration::from_secs(2) };
+        let timeout = Duration::from_secs(2);
+        Self::within(routes, BodyLimits { max_bytes: 64 << 10, timeout, ..BodyLimits::default() }).await
+    }
+
+    pub(crate) async fn within(routes: Routes, body: BodyLimits) -> Self {
         let gateway = Gateway::new(routes, Settings { body, ..Settings::default() });
         let limits = ConnectionLimits { header_timeout: Duration::from_secs(10), ..Default::default() };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -17,8 +17,8 @@ use tower::{Service, service_fn};
 use unimodel_protocol::inference::grpc_inference_service_server::{self, GrpcInferenceServiceServer};
 use unimodel_protocol::v1::ranking_service_server::{self, RankingServiceServer};
 
+use crate::error::RankError;
 use crate::front::Front;
-use crate::http::body::BoundedBody;
 use crate::oip::grpc::InferenceGrpc;
 use crate::ranking::Protocol;
 
@@ -28,7 +28,7 @@ pub(crate) const SERVICES: [&str; 2] =
 
 /// The paths of all services.
 pub(crate) fn routes(front: Arc<Front>) -> Router {
-    let max = front.body.max_bytes;
+    let max = front.intake.limits.max_bytes;
     let ranking = RankingServiceServer::new(ranking::RankingGrpc(front.clone())).max_decoding_message_size(max);
     let mut router = add_unary(Router::new(), &front, Protocol::Grpc, "/Rank", ranking);
     let inference = GrpcInferenceServiceServer::new(InferenceGrpc(front.clone())).max_decoding_message_size(max);
@@ -83,10 +83,10 @@ where
         let (front, mut service) = (front.clone(), service.clone());
         async move {
             let (parts, body) = request.into_parts();
-            let body = match BoundedBody::new(&front, body) {
+            let body = match front.intake.bound(body) {
                 // tonic answers with the status that it finds in a body's error.
-                Ok(body) => Body::new(body.map_err(|error| error.problem().status())),
-                Err(error) => return Ok::<_, Infallible>(error.problem().status().into_http()),
+                Ok(body) => Body::new(body.map_err(|error| RankError::from(error).problem().status())),
+                Err(full) => return Ok::<_, Infallible>(RankError::from(full).problem().status().into_http()),
             };
             let Ok(response) = service.call(Request::from_parts(parts, body)).await;
             Ok(response.into_response())

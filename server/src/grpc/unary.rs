@@ -15,11 +15,10 @@ use http_body::{Frame, SizeHint};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 use tower::Service;
+use unimodel_transport::budget::Held;
 
 use crate::error::RankError;
 use crate::front::{Call, Front};
-use crate::http::body;
-use crate::http::budget::Held;
 use crate::ranking::Protocol;
 use crate::request::RankResponse;
 
@@ -117,8 +116,8 @@ async fn read(front: &Front, headers: &HeaderMap, body: Body) -> Result<(Bytes, 
     {
         return Err(RankError::UnsupportedEncoding { encoding: String::from_utf8_lossy(encoding.as_bytes()).into() });
     }
-    let (body, held) = body::read(front, headers, body).await?;
-    check(&body, front.body.max_bytes)?;
+    let (body, held) = front.intake.read(headers, body).await?;
+    check(&body, front.intake.limits.max_bytes)?;
     Ok((body, held))
 }
 

@@ -1,7 +1,5 @@
 //! HTTP: the REST API, and one port for HTTP/1.1, HTTP/2 without TLS, and gRPC.
 
-pub(crate) mod body;
-pub(crate) mod budget;
 mod json;
 pub mod listener;
 pub(crate) mod problem;

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::error::RankError;
 use crate::front::{Call, Front};
-use crate::http::{body, json};
+use crate::http::json;
 use crate::ranking::Protocol;
 use crate::request::RankResponse;
 use crate::timeout;
@@ -56,7 +56,7 @@ async fn ranked(
     // The task first: a caller who mistypes it learns that, whatever else is wrong.
     let task = path.map(|name| front.task(call, name)).transpose()?;
     let transport = timeout::from_headers(headers)?;
-    let (body, _held) = body::read(front, headers, body).await?;
+    let (body, _held) = front.intake.read(headers, body).await?;
     let (named, asked) = json::read(&body)?;
     drop(body);
     let task = match (task, named.as_deref()) {

@@ -15,7 +15,7 @@ use unimodel_transport::statistics;
 use crate::error::RankError;
 use crate::front::{Call, Front};
 use crate::http::route::{Route, get, post};
-use crate::http::{Object, body, problem, syntax};
+use crate::http::{Object, problem, syntax};
 use crate::oip::infer::{self, Output, Parameter, Parameters};
 use crate::oip::tensor::{Data, DataType, Tensor, invalid};
 use crate::oip::{describe, json as form};
@@ -145,10 +145,10 @@ async fn index(State(front): State<Arc<Front>>, headers: HeaderMap, body: Body) 
         #[serde(default)]
         ready: bool,
     }
-    let asked = match body::read(&front, &headers, body).await {
+    let asked = match front.intake.read(&headers, body).await {
         Ok((body, _)) if body.is_empty() => Ok(Asked::default()),
         Ok((body, _)) => serde_json::from_slice(&body).map(|Object(asked)| asked).map_err(|error| syntax(&error)),
-        Err(error) => Err(error),
+        Err(error) => Err(error.into()),
     };
     match asked {
         Ok(Asked { ready }) => {
@@ -193,7 +193,7 @@ async fn inferred(
 ) -> Result<Response, RankError> {
     front.task(call, &path.model)?;
     let transport = timeout::from_headers(headers)?;
-    let (body, _held) = body::read(front, headers, body).await?;
+    let (body, _held) = front.intake.read(headers, body).await?;
     // Only now: while a body arrives another version may become active.
     let task = front.task(call, &path.model)?;
     let version = describe::version(front, &task, &path.version)?;
