@@ -36,7 +36,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use kube::client::ClientBuilder;
-use kube::runtime::events::{Recorder, Reporter};
 use kube::{Client, Config};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
@@ -134,11 +133,8 @@ pub async fn run(
     tracing::info!(admin = %listener.local_addr()?, namespaces = ?settings.namespaces, image = settings.image, "watching");
     tokio::spawn(admin::serve(listener, admin));
 
-    let reporter = Reporter { controller: names::MANAGER.into(), instance: Some(settings.candidate.identity.clone()) };
-    let recorder = Recorder::new(client.clone(), reporter);
-    let writer = Writer::new(client, claim.clone());
-    let reconciler =
-        Arc::new(Reconciler::new(cluster.clone(), queue.clone(), writer, recorder, settings.image.clone()));
+    let writer = Writer::new(client, claim.clone(), &settings.candidate.identity);
+    let reconciler = Arc::new(Reconciler::new(cluster.clone(), queue.clone(), writer, settings.image.clone()));
 
     let (stopping, stopped) = tokio::sync::watch::channel(false);
     let (ended, end) = tokio::sync::oneshot::channel::<()>();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::runtime::events::{Event, EventType, Recorder};
+use kube::runtime::events::{Event, EventType};
 use kube::{Resource, ResourceExt};
 use unimodel_crds::{Model, RefreshPhase, TaskStatus, UnifiedModel, UnifiedModelStatus, resolve};
 
@@ -89,15 +89,14 @@ pub struct Reconciler {
     cluster: Arc<Cluster>,
     queue: Arc<Queue>,
     writer: Writer,
-    recorder: Recorder,
     image: String,
     locals: Mutex<HashMap<Key, Arc<Local>>>,
 }
 
 impl Reconciler {
     /// One with that image for servers and gateways.
-    pub fn new(cluster: Arc<Cluster>, queue: Arc<Queue>, writer: Writer, recorder: Recorder, image: String) -> Self {
-        Self { cluster, queue, writer, recorder, image, locals: Mutex::default() }
+    pub fn new(cluster: Arc<Cluster>, queue: Arc<Queue>, writer: Writer, image: String) -> Self {
+        Self { cluster, queue, writer, image, locals: Mutex::default() }
     }
 
     fn locals(&self) -> MutexGuard<'_, HashMap<Key, Arc<Local>>> {
@@ -171,7 +170,7 @@ impl Reconciler {
             action: "Reconcile".into(),
             secondary: None,
         };
-        if let Err(error) = self.recorder.publish(&event, reference).await {
+        if let Err(error) = self.writer.event(&event, reference).await {
             tracing::warn!(%error, reason = note.reason, "an event was not published");
         }
     }
