@@ -84,19 +84,28 @@ impl Local {
     }
 }
 
+/// What pods run.
+#[derive(Clone, Debug)]
+pub struct Images {
+    /// The image of servers and gateways.
+    pub serving: String,
+    /// Secrets by which it is pulled, in the namespace of each object.
+    pub pull_secrets: Vec<String>,
+}
+
 /// Works on objects.
 pub struct Reconciler {
     cluster: Arc<Cluster>,
     queue: Arc<Queue>,
     writer: Writer,
-    image: String,
+    images: Images,
     locals: Mutex<HashMap<Key, Arc<Local>>>,
 }
 
 impl Reconciler {
-    /// One with that image for servers and gateways.
-    pub fn new(cluster: Arc<Cluster>, queue: Arc<Queue>, writer: Writer, image: String) -> Self {
-        Self { cluster, queue, writer, image, locals: Mutex::default() }
+    /// One whose servers and gateways run that.
+    pub fn new(cluster: Arc<Cluster>, queue: Arc<Queue>, writer: Writer, images: Images) -> Self {
+        Self { cluster, queue, writer, images, locals: Mutex::default() }
     }
 
     fn locals(&self) -> MutexGuard<'_, HashMap<Key, Arc<Local>>> {
@@ -223,7 +232,8 @@ impl Work<'_> {
             plan: &plan,
             scaling: &scaling,
             routes: &routes,
-            image: &self.reconciler.image,
+            image: &self.reconciler.images.serving,
+            pull_secrets: &self.reconciler.images.pull_secrets,
             store: &self.store,
         };
         let (renewal, mut blocks) = self.certificates(&owner, now).await?;

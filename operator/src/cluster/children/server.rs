@@ -5,7 +5,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use unimodel_crds::{CacheVolume, Device, Model, Task};
 
-use super::{Child, Input, Kind, REPLICAS_BY, Scaling, budget, child, container_security, get, pod_security, spread};
+use super::{
+    Child, Input, Kind, REPLICAS_BY, Scaling, budget, child, container_security, get, pod_security, pulled, spread,
+};
 use crate::cluster::names;
 use crate::plan::{Workload, server_config};
 
@@ -84,7 +86,7 @@ fn deployment(input: &Input<'_>, name: &str, task: &Task, workload: &Workload, s
                 // What a server reads only when it starts: pods are replaced where it changes.
                 "annotations": {"unimodel.dev/config": at_start(input, workload)},
             },
-            "spec": pod(input, name, task),
+            "spec": pulled(pod(input, name, task), input),
         },
     });
     if let Scaling::Fixed(replicas) = scaling {
