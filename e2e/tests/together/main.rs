@@ -12,3 +12,4 @@ mod trouble;
 mod versions;
 mod volumes;
 mod web;
+mod webhook;

@@ -221,6 +221,11 @@ impl Worker {
                 self.queue.succeed(key, Some(reconcile::SOON));
                 "not_leader"
             }
+            Err(Failure::Refused { message, wake }) => {
+                self.queue.succeed(key, Some(wake));
+                tracing::warn!(error = message, look_in = ?wake, "not done until something changes");
+                "blocked"
+            }
             Err(failure) => {
                 let wait = self.queue.fail(key);
                 tracing::warn!(error = %failure, retry_in = ?wait, "not done");

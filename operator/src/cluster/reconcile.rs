@@ -13,7 +13,7 @@ use unimodel_crds::{Model, RefreshPhase, TaskStatus, UnifiedModel, UnifiedModelS
 
 use super::apply::{Applier, Block, Switched};
 use super::children::{Input, Kind, Owner, Scaling, Store, children, scaling};
-use super::failure::{Failure, failed};
+use super::failure::{Failure, Said, failed};
 use super::names;
 use super::notes::{Note, notes};
 use super::observe;
@@ -72,6 +72,8 @@ struct State {
     rendered: Option<Rendered>,
     /// When the routes last changed.
     switched: Option<Instant>,
+    /// Since when all tries have failed.
+    failing: Option<Instant>,
 }
 
 impl Local {
@@ -202,6 +204,23 @@ impl Work<'_> {
         previous: UnifiedModelStatus,
         now: Timestamp,
     ) -> Result<Option<Duration>, Failure> {
+        let since = self.local.state().failing.map_or(Duration::ZERO, |since| since.elapsed());
+        let result = self.stages(model, previous, now, since).await;
+        let mut state = self.local.state();
+        match &result {
+            Err(Failure::Write { .. } | Failure::Blocked(_)) => drop(state.failing.get_or_insert_with(Instant::now)),
+            _ => state.failing = None,
+        }
+        result
+    }
+
+    async fn stages(
+        &self,
+        model: Model,
+        previous: UnifiedModelStatus,
+        now: Timestamp,
+        since: Duration,
+    ) -> Result<Option<Duration>, Failure> {
         let owner = Owner {
             namespace: self.object.namespace().unwrap_or_default(),
             name: self.object.name_any(),
@@ -236,13 +255,17 @@ impl Work<'_> {
             pull_secrets: &self.reconciler.images.pull_secrets,
             store: &self.store,
         };
-        let (renewal, mut blocks) = self.certificates(&owner, now).await?;
+        let (renewal, mut blocks) = match self.certificates(&owner, now).await {
+            Ok(found) => found,
+            Err(failure) => (None, vec![Block::of(None, true, failure, since)?]),
+        };
         let applier = Applier {
             writer: &self.reconciler.writer,
             cluster: &self.reconciler.cluster,
             family: self.family,
             key: self.key,
             owner: &owner,
+            since,
         };
         let inputs = inputs(&self.object.spec, &input);
         let rendered = self.local.state().rendered.take();
@@ -261,7 +284,10 @@ impl Work<'_> {
         if blocks.is_empty() && !old.is_empty() {
             match self.leaves() {
                 Some(left) => wake = Some(wake.map_or(left, |wake| wake.min(left))),
-                None => applier.prune(&old).await?,
+                None => {
+                    let failed = applier.prune(&old).await.err().map(|failure| Block::of(None, false, failure, since));
+                    blocks.extend(failed.transpose()?);
+                }
             }
         }
         self.local.state().rendered = Some(rendered);
@@ -281,10 +307,13 @@ impl Work<'_> {
             None => self.reconciler.tell(self.object, &snapshot.previous, status).await?,
         }
         self.call(&plan.calls, &snapshot.replicas);
-        match blocks.first() {
-            None => Ok(wake.map(|wait| wait.min(LONGEST))),
-            Some(block) => Err(Failure::Blocked(format!("{}: {}", block.trouble.reason, block.trouble.message))),
+        let Some(first) = blocks.first() else { return Ok(wake.map(|wait| wait.min(LONGEST))) };
+        let message = format!("{}: {}", first.said.trouble.reason, first.said.trouble.message);
+        if blocks.iter().all(|block| block.said.lasts) {
+            // Whoever refuses may be another one by then, such as a policy.
+            return Err(Failure::Refused { message, wake: wake.map_or(LONGEST, |wait| wait.min(LONGEST)) });
         }
+        Err(Failure::Blocked(message))
     }
 
     /// For how long gateways may not have noticed yet that routes have changed.
@@ -345,7 +374,7 @@ impl Work<'_> {
         drop(state);
         match result? {
             None => Ok((renewal, Vec::new())),
-            Some(trouble) => Ok((None, vec![Block { task: None, trouble }])),
+            Some(trouble) => Ok((None, vec![Block { task: None, needed: true, said: Said { trouble, lasts: false } }])),
         }
     }
 
@@ -423,12 +452,13 @@ impl Work<'_> {
 
 /// The status tells what is in the way.
 fn add_to(snapshot: &mut Snapshot, block: &Block) {
-    match &block.task {
-        Some(task) => {
-            let name = names::task(&snapshot.model.name, task);
-            snapshot.replicas.push(observe::missing(task, block.trouble.clone(), name));
-        }
-        None => snapshot.gateway = Some(block.trouble.clone()),
+    let (model, trouble) = (&snapshot.model, &block.said.trouble);
+    let stopped = |task: &str| block.needed && block.task.is_none() || block.task.as_deref() == Some(task);
+    let tasks = model.tasks.iter().map(|task| task.name.as_str()).filter(|task| stopped(task));
+    let missing = tasks.map(|task| observe::missing(task, trouble.clone(), names::task(&model.name, task)));
+    snapshot.replicas.extend(missing);
+    if block.task.is_none() {
+        snapshot.gateway = Some(trouble.clone());
     }
 }
 

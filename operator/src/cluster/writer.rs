@@ -37,6 +37,14 @@ pub enum WriteError {
 }
 
 impl WriteError {
+    /// What a person is told: the API server's own words, where it answered.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Api(kube::Error::Api(status)) => status.message.clone(),
+            other => other.to_string(),
+        }
+    }
+
     /// The API server's own answer.
     pub fn code(&self) -> Option<u16> {
         match self {
