@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kube::ResourceExt;
-use unimodel_crds::{Model, UnifiedModel};
+use unimodel_crds::{Model, Task, UnifiedModel};
 
 use super::child::{DeploymentFacts, Observed};
 use super::children::Kind;
@@ -20,6 +20,15 @@ pub fn child<'a>(family: &'a Family, kind: Kind, name: &str) -> Option<&'a Arc<O
 /// A task's Deployment as it is.
 pub fn deployment<'a>(family: &'a Family, model: &str, task: &str) -> Option<&'a DeploymentFacts> {
     child(family, Kind::Deployment, &names::task(model, task))?.deployment.as_ref()
+}
+
+/// How many servers autoscalers ask for, by task.
+pub fn scaled(family: &Family, model: &Model) -> BTreeMap<String, u32> {
+    let of = |task: &Task| {
+        let known = deployment(family, &model.name, &task.name).filter(|known| known.autoscaled)?;
+        Some((task.name.clone(), known.replicas?))
+    };
+    model.tasks.iter().filter_map(of).collect()
 }
 
 /// The servers: pods that are not about to end, and where a Deployment cannot make any, why.

@@ -336,6 +336,7 @@ impl Work<'_> {
         });
         Snapshot {
             gateway: observe::gateway(self.family, &model),
+            scaled: observe::scaled(self.family, &model),
             generation: metadata.generation.unwrap_or_default(),
             created: metadata.creation_timestamp.as_ref().map_or(now, |time| time.0),
             previous,

@@ -26,6 +26,7 @@ fn planned(model: &Model) -> Plan {
         created: now,
         previous: UnifiedModelStatus::default(),
         replicas: Vec::new(),
+        scaled: BTreeMap::new(),
         resolved: BTreeMap::new(),
         requests: BTreeMap::new(),
         facts: BTreeMap::new(),
