@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod autoscaling;
+mod credentials;
 mod definition;
 mod edits;
 mod failures;
