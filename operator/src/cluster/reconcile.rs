@@ -36,11 +36,13 @@ pub const RULES: &[Rule] = &[
     Rule::new("unimodel.dev", &["unifiedmodels/status"], &["patch"]),
     // Secrets by name: there is no list and no watch of them.
     Rule::new("", &["secrets"], &["get", "create", "patch"]),
-    Rule::new("", &["configmaps", "services", "serviceaccounts"], &["create", "patch", "delete"]),
+    Rule::new("", &["configmaps", "services"], &["create", "patch", "delete"]),
     Rule::new("apps", &["deployments"], &["create", "patch", "delete"]),
     Rule::new("policy", &["poddisruptionbudgets"], &["create", "patch", "delete"]),
     Rule::new("autoscaling", &["horizontalpodautoscalers"], &["create", "patch", "delete"]),
-    Rule::new("rbac.authorization.k8s.io", &["roles", "rolebindings"], &["create", "patch", "delete"]),
+    // The gateway's, which go with their object and not before.
+    Rule::new("", &["serviceaccounts"], &["create", "patch"]),
+    Rule::new("rbac.authorization.k8s.io", &["roles", "rolebindings"], &["create", "patch"]),
     Rule::new("events.k8s.io", &["events"], &["create", "patch"]),
 ];
 

@@ -20,10 +20,10 @@ use crate::rbac::Rule;
 /// given up soon after that.
 const TURN: u32 = 60;
 
-/// What this needs, in each namespace that is watched. The verbs `get`, `list` and `watch` of routes and EndpointSlices are
-/// also what gateways are given: nobody can give more than they have.
+/// What this needs, in each namespace that is watched. `list` and `watch` of ConfigMaps and EndpointSlices are also what
+/// gateways are given: nobody can give more than they have. `get` is for a child of whose name there is another's.
 pub const RULES: &[Rule] = &[
-    Rule::new("unimodel.dev", &["unifiedmodels"], &["get", "list", "watch"]),
+    Rule::new("unimodel.dev", &["unifiedmodels"], &["list", "watch"]),
     Rule::new("", &["pods"], &["list", "watch"]),
     Rule::new("", &["configmaps", "services", "serviceaccounts"], &["get", "list", "watch"]),
     Rule::new("apps", &["deployments"], &["get", "list", "watch"]),

@@ -16,7 +16,7 @@ pub(super) fn children(input: &Input<'_>) -> Vec<Child> {
     let text = serde_json::to_string_pretty(input.routes).unwrap_or_default();
     let role = json!({"rules": [
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]},
-        {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [routes], "verbs": ["get", "list", "watch"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [routes], "verbs": ["list", "watch"]},
     ]});
     let binding = json!({
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
