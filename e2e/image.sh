@@ -2,7 +2,7 @@
 # Makes container images without a container engine, as docker-archives: a layer of Debian's C library, certificates and
 # time zones, and a layer of programs. What a release is made of is the Dockerfile; this is quicker, and needs no registry.
 #
-#   image.sh unimodel FILE PROGRAM…   localhost/unimodel:e2e, of programs that were built here
+#   image.sh unimodel FILE PROGRAM…   localhost/unimodel:e2e, of programs that were built here, also as :e2e-next
 #   image.sh store FILE PROGRAM…      localhost/store:e2e
 #   image.sh metrics FILE PROGRAM…    localhost/metrics:e2e
 #   image.sh pause FILE               localhost/pause:local, which holds a pod's namespaces
@@ -42,7 +42,8 @@ image() { # TAG USER ENTRYPOINT_JSON LAYER…: into FILE
             "Labels": {"org.opencontainers.image.title": "$NAME", "org.opencontainers.image.licenses": "Apache-2.0"}},
  "rootfs": {"type": "layers", "diff_ids": [$digests]}}
 J
-    echo "[{\"Config\": \"config.json\", \"RepoTags\": [\"$tag\"], \"Layers\": [$layers]}]" >"$WORK/manifest.json"
+    # Its second name is that of a next release.
+    echo "[{\"Config\": \"config.json\", \"RepoTags\": [\"$tag\", \"$tag-next\"], \"Layers\": [$layers]}]" >"$WORK/manifest.json"
     mkdir -p "$(dirname "$FILE")"
     tar -cf "$FILE.$$" -C "$WORK" config.json manifest.json "$@"
     mv "$FILE.$$" "$FILE"

@@ -15,6 +15,8 @@ KEPT=$PWD/target/e2e
 STORE=$PWD/target/e2e-store
 CARGO=${CARGO:-cargo}
 IMAGE=${UNIMODEL_IMAGE:-localhost/unimodel:e2e}
+# What follows the last colon is a tag only behind the last slash: before it, it is a registry's port.
+[[ ${IMAGE##*/} == *:* ]] || IMAGE=$IMAGE:latest
 
 programs() {
     [ -n "${UNIMODEL_PROGRAMS:-}" ] && return

@@ -7,10 +7,13 @@ helm=$(e2e/kubernetes/build.sh helm)/helm
 
 render() { # FOLDER: manifests and the chart's copy of the definition
     local made='# Made by `make generate` from charts; edit those.'
+    local image='# The image unimodel:0.1.0 can be had nowhere: build and push it (docs/kubernetes.md), and put its name in both places.'
     cp crds/unifiedmodels.yaml "$1/definition.yaml"
     {
         echo "$made"
-        echo "# All that all namespaces need: kubectl apply --server-side -f manifests/install.yaml"
+        echo "# All that all namespaces need:"
+        echo "# sed 's|unimodel:0.1.0|REGISTRY/unimodel:0.1.0|' manifests/install.yaml | kubectl apply --server-side -f -"
+        echo "$image"
         echo '---'
         printf 'apiVersion: v1\nkind: Namespace\nmetadata:\n  name: unimodel-system\n'
         "$helm" template unimodel-crds charts/unimodel-crds
@@ -19,7 +22,9 @@ render() { # FOLDER: manifests and the chart's copy of the definition
     {
         echo "$made"
         echo "# For one namespace, with Roles only, where somebody has applied crds/unifiedmodels.yaml:"
-        echo "# kubectl apply --server-side -n NAMESPACE -f manifests/namespace-install.yaml"
+        echo "# sed 's|unimodel:0.1.0|REGISTRY/unimodel:0.1.0|' manifests/namespace-install.yaml |"
+        echo "#   kubectl apply --server-side -n NAMESPACE -f -"
+        echo "$image"
         "$helm" template unimodel charts/unimodel --namespace the-one-it-is-applied-to --set clusterWide=false |
             grep -v 'namespace: the-one-it-is-applied-to$'
     } >"$1/namespace-install.yaml"

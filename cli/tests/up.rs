@@ -383,6 +383,7 @@ fn a_server_reads_what_the_core_writes() {
         created: jiff::Timestamp::UNIX_EPOCH,
         previous: Default::default(),
         replicas: vec![],
+        scaled: Default::default(),
         gateway: None,
         resolved: Default::default(),
         requests: Default::default(),

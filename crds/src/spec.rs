@@ -159,8 +159,8 @@ pub struct Source {
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = object_name_rule())]
     pub service_account_name: Option<String>,
-    /// A Secret of the namespace whose keys become environment variables of the servers, such as `AWS_ACCESS_KEY_ID`. One
-    /// machine has none, and says so.
+    /// A Secret of the namespace whose keys become environment variables of the servers, such as `AWS_ACCESS_KEY_ID`. What
+    /// changes in it servers take while they run. One machine has none, and says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretRef>,
 }

@@ -24,7 +24,7 @@ impl Release {
         let (repository, tag) = image.rsplit_once(':').unwrap();
         helm(&format!(
             "upgrade --install operator charts/unimodel -n {} --wait --timeout 90s --set clusterWide=false \
-             --set image.repository={repository},image.tag={tag},serving.image={image} {more}",
+             --set image.repository={repository},image.tag={tag} {more}",
             self.place.namespace
         ))
         .well();

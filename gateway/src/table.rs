@@ -91,7 +91,7 @@ impl Task {
 impl TaskState {
     fn new(task: &routes::Task, now: Instant) -> Self {
         Self {
-            limiter: Arc::new(Limiter::new(task.max_concurrency, task.queue_depth)),
+            limiter: Arc::new(Limiter::new(limit(task), task.queue_depth)),
             metrics: TaskMetrics::default(),
             mirrored: Arc::new(Semaphore::new(MIRRORED)),
             budget: Mutex::new(RetryBudget::new(now)),
@@ -125,6 +125,11 @@ impl TaskState {
         let turns = 1.0 + self.limiter.waiting() as f64 / (2.0 * self.limiter.limit() as f64);
         median.mul_f64(turns).clamp(Duration::from_millis(10), Duration::from_secs(5))
     }
+}
+
+/// Requests of a task at a time: what its endpoints take together. With none there, what comes is answered otherwise at once.
+fn limit(task: &routes::Task) -> usize {
+    task.max_concurrency.saturating_mul(task.endpoints.len().max(1)).min(Semaphore::MAX_PERMITS)
 }
 
 impl Table {
@@ -165,7 +170,7 @@ impl Table {
                 let old = before.task(&facts.name);
                 let state = match old {
                     Some(old) => {
-                        old.state.limiter.resize(facts.max_concurrency, facts.queue_depth);
+                        old.state.limiter.resize(limit(&facts), facts.queue_depth);
                         old.state.clone()
                     }
                     None => Arc::new(TaskState::new(&facts, now)),

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use unimodel_operator::cluster::leader::Candidate;
 use unimodel_operator::cluster::queue::Queue;
+use unimodel_operator::cluster::reconcile::Images;
 use unimodel_operator::cluster::{Settings, run, runtime};
 use unimodel_operator::rbac;
 use unimodel_transport::telemetry::LogFormat;
@@ -40,6 +41,9 @@ struct Run {
     /// Image of servers and gateways
     #[arg(long, value_name = "IMAGE", env = "UNIMODEL_IMAGE")]
     image: String,
+    /// Secret by which that image is pulled, in the namespace of each object, and others that are named so
+    #[arg(long = "image-pull-secret", value_name = "NAME", env = "UNIMODEL_IMAGE_PULL_SECRETS", value_delimiter = ',')]
+    image_pull_secrets: Vec<String>,
     /// Where to answer /livez, /readyz and /metrics
     #[arg(long, value_name = "ADDRESS", env = "UNIMODEL_ADMIN_LISTEN", default_value = "0.0.0.0:9090")]
     admin_listen: SocketAddr,
@@ -85,8 +89,8 @@ fn host(arguments: Run) -> anyhow::Result<()> {
     let identity =
         arguments.identity.unwrap_or_else(|| format!("{}-{:08x}", std::process::id(), rand::random::<u32>()));
     let settings = Settings {
-        namespaces: arguments.namespaces.into_iter().filter(|namespace| !namespace.is_empty()).collect(),
-        image: arguments.image,
+        namespaces: named(arguments.namespaces),
+        images: Images { serving: arguments.image, pull_secrets: named(arguments.image_pull_secrets) },
         admin_listen: arguments.admin_listen,
         candidate: Candidate { namespace: arguments.lease_namespace, name: arguments.lease_name, identity },
     };
@@ -102,4 +106,9 @@ fn host(arguments: Run) -> anyhow::Result<()> {
         };
         run(settings, queue, stop).await
     })
+}
+
+/// A variable that is there and empty names nothing.
+fn named(names: Vec<String>) -> Vec<String> {
+    names.into_iter().filter(|name| !name.is_empty()).collect()
 }

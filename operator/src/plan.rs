@@ -72,7 +72,7 @@ pub struct Route {
     pub default_timeout: Duration,
     /// How long an answer may take at most.
     pub max_timeout: Duration,
-    /// Requests at a time, over all servers.
+    /// Requests at a time in each server.
     pub max_concurrency: u32,
     /// Requests that wait.
     pub queue_depth: u32,
@@ -243,7 +243,7 @@ fn route(snapshot: &Snapshot, task: &Task, step: &Step) -> Route {
         max_candidates: task.inference.max_candidates,
         default_timeout: task.timeout.default,
         max_timeout: task.timeout.max,
-        max_concurrency: task.inference.max_concurrency.saturating_mul(task.min_replicas),
+        max_concurrency: task.inference.max_concurrency,
         queue_depth: task.inference.queue_depth,
         endpoints,
         fallback: task

@@ -18,6 +18,8 @@ pub struct Snapshot {
     pub previous: UnifiedModelStatus,
     /// The servers that there are, of tasks that are no longer asked for too.
     pub replicas: Vec<Replica>,
+    /// How many servers autoscalers ask for, by task. As many as are asked for at least where it has none.
+    pub scaled: BTreeMap<String, u32>,
     /// What servers answered to [`crate::Operation::Resolve`] since the last round, by task.
     pub resolved: BTreeMap<String, Result<String, Trouble>>,
     /// Who asked for a refresh, by task: a text that is another one with each request.

@@ -65,11 +65,12 @@ fn task_status(snapshot: &Snapshot, task: &Task, step: &Step) -> TaskStatus {
     let facts = step.active.as_ref().and_then(|version| snapshot.facts.get(version));
     let mut conditions = previous.map(|status| status.conditions.clone()).unwrap_or_default();
     let before = previous.and_then(|status| still(status, snapshot.generation));
-    let value = task_ready(task, &replicas, ready, before);
+    let wanted = snapshot.scaled.get(&task.name).map_or(task.min_replicas, |scaled| task.min_replicas.max(*scaled));
+    let value = task_ready(task, wanted as usize, &replicas, before);
     set_condition(&mut conditions, "Ready", value, snapshot.generation, snapshot.now);
     TaskStatus {
         name: task.name.clone(),
-        replicas: signed(task.min_replicas as usize),
+        replicas: signed(wanted as usize),
         ready_replicas: signed(ready),
         active_version: step.active.clone(),
         data_time: facts.map(|facts| Time(facts.data_time)),
@@ -97,27 +98,33 @@ pub fn rejected(
     status
 }
 
-/// Whether a task is as it was asked for, and if not what stands most in its way.
-fn task_ready(task: &Task, replicas: &[&Replica], ready: usize, before: Option<Trouble>) -> Result<Trouble, Trouble> {
-    let wanted = task.min_replicas as usize;
+/// Whether a task is as it was asked for, and if not what stands most in its way. `wanted`: servers, by whoever says how many.
+fn task_ready(task: &Task, wanted: usize, replicas: &[&Replica], before: Option<Trouble>) -> Result<Trouble, Trouble> {
+    let ready = replicas.iter().filter(|replica| replica.ready()).count();
     let outdated = replicas.iter().filter(|replica| replica.outdated && replica.ready()).count();
-    if ready - outdated >= wanted {
+    let current = ready - outdated;
+    if current >= wanted {
         let text = if wanted == 1 { "1 server answers".to_owned() } else { format!("{wanted} servers answer") };
         return Ok(Trouble::new("Serving", text));
     }
     let count = match outdated {
         0 => format!("{ready} of {wanted} servers answer"),
-        _ => format!("{} of {wanted} servers are replaced, and {outdated} old ones answer", ready - outdated),
+        _ => format!("{current} of {wanted} servers are replaced, and {outdated} old ones answer"),
     };
     let trouble = replicas.iter().filter(|replica| !replica.ready()).find_map(|replica| trouble(task, replica));
-    Err(match trouble {
-        Some((name, trouble)) => Trouble::new(trouble.reason, format!("{count}; {name}: {}", trouble.message)),
-        // A server that tries again is no news until it has succeeded or failed otherwise.
-        None => before.filter(|_| !replicas.is_empty()).unwrap_or_else(|| {
-            let reason = if outdated > 0 { "Replacing" } else { "Starting" };
-            Trouble::new(reason, count)
-        }),
-    })
+    if let Some((name, trouble)) = trouble {
+        return Err(Trouble::new(trouble.reason, format!("{count}; {name}: {}", trouble.message)));
+    }
+    // A server that tries again is no news until it has succeeded or failed otherwise.
+    if let Some(before) = before.filter(|_| !replicas.is_empty()) {
+        return Err(before);
+    }
+    // What an autoscaler adds may take its time.
+    if current >= task.min_replicas as usize {
+        return Ok(Trouble::new("Serving", count));
+    }
+    let reason = if outdated > 0 { "Replacing" } else { "Starting" };
+    Err(Trouble::new(reason, count))
 }
 
 /// What stood in a task's way at the last round, of the same object.

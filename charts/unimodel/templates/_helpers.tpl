@@ -26,6 +26,19 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 {{- end }}
 
+{{- /* The image of servers and gateways: where none is named, the one that they have had, which the operator's Deployment
+       tells. Another release of the operator alone replaces no pod of a model. */}}
+{{- define "unimodel.servingImage" -}}
+{{- $image := .Values.serving.image }}
+{{- $known := lookup "apps/v1" "Deployment" .Release.Namespace (include "unimodel.name" .) }}
+{{- range dig "spec" "template" "spec" "containers" (list) $known }}
+{{- range .env }}
+{{- if eq .name "UNIMODEL_IMAGE" }}{{ $image = $image | default .value }}{{ end }}
+{{- end }}
+{{- end }}
+{{- $image | default (include "unimodel.image" .) }}
+{{- end }}
+
 {{- /* Cluster roles are the cluster's: two releases in two namespaces need two names. */}}
 {{- define "unimodel.clusterName" -}}
 {{ .Release.Namespace }}-{{ include "unimodel.name" . }}

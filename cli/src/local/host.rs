@@ -248,6 +248,7 @@ impl Host {
             created: self.created,
             previous: self.status.clone(),
             replicas: self.servers.iter().map(Server::replica).collect(),
+            scaled: BTreeMap::new(),
             resolved: self.resolved.clone(),
             requests: self.place.requests().into_iter().collect(),
             facts: self.versions.facts(),

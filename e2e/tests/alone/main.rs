@@ -4,5 +4,6 @@
 
 mod apiserver;
 mod certificates;
+mod namespaces;
 mod operator;
 mod steady;

@@ -18,6 +18,9 @@ const TASKS: &str = "
   - {name: related, hardwareClass: small, timeout: {default: 3s, max: 5s}}
 ";
 
+const OPERATORS_IMAGE: &str =
+    "get deployment operator-unimodel-operator -o jsonpath={.spec.template.spec.containers[0].image}";
+
 /// The templates of all pods of the model.
 async fn templates(place: &Place) -> BTreeMap<String, String> {
     let selector = ListParams::default().labels("app.kubernetes.io/managed-by=unimodel-operator");
@@ -127,8 +130,11 @@ fn upgrades_and_removal_leave_the_model_serving() {
         let written = place.kubectl(objects).well();
         let load = gateway.load("search", query(), 2);
 
-        // Another pod of the operator, as another release of it would be.
-        release.upgrade("--set podLabels.release=next");
+        // The operator's image alone becomes another one.
+        let next = format!("{}-next", image());
+        let before = place.kubectl(OPERATORS_IMAGE).well();
+        release.upgrade(&format!("--set image.tag={}", next.rsplit_once(':').unwrap().1));
+        assert_eq!((before, place.kubectl(OPERATORS_IMAGE).well()), (image(), next));
         release.leader().await;
         tokio::time::sleep(seconds(10)).await;
         assert_eq!(templates(&place).await, pod_templates);
@@ -199,7 +205,7 @@ fn a_wrong_image_is_said_and_what_served_serves_on() {
         .await;
         assert!(said.contains("localhost/nowhere:1"), "{said}");
         load.all_answered(50).await;
-        release.upgrade("");
+        release.upgrade(&format!("--set serving.image={}", image()));
         model.ready(seconds(60)).await;
         release.uninstall();
     });

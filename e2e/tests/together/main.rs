@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod autoscaling;
+mod credentials;
 mod definition;
 mod edits;
 mod failures;
@@ -12,3 +13,4 @@ mod trouble;
 mod versions;
 mod volumes;
 mod web;
+mod webhook;

@@ -22,7 +22,11 @@ fn the_operator_may_not_do_what_it_need_not() {
         "escalate roles",
         "create clusterroles",
         "create clusterrolebindings",
+        "get unifiedmodels",
         "delete unifiedmodels",
+        "delete serviceaccounts",
+        "delete roles",
+        "delete rolebindings",
         "create serviceaccounts --subresource=token",
         "update customresourcedefinitions",
     ] {

@@ -124,10 +124,10 @@ pub struct Task {
     /// How long an answer may take.
     #[serde(default)]
     pub timeout: Timeout,
-    /// Requests at a time, in all endpoints of the task together.
+    /// Requests at a time in each endpoint of the task: with more endpoints there may be more.
     #[serde(default = "max_concurrency")]
     pub max_concurrency: usize,
-    /// Requests that wait when `maxConcurrency` is reached. More are refused at once.
+    /// Requests that wait when all endpoints have as many. More are refused at once.
     #[serde(default = "queue_depth")]
     pub queue_depth: usize,
     /// The servers that answer. None: the task has no server now.

@@ -61,6 +61,19 @@ async fn what_is_known_of_a_task_stays_and_limits_change_under_way() {
 }
 
 #[tokio::test]
+async fn the_limit_follows_the_number_of_endpoints() {
+    let (first, second) = (Server::start("first").await, Server::start("second").await);
+    let with = |endpoints: &[_]| task("search", endpoints, "maxConcurrency: 3, queueDepth: 0");
+    let world = World::start(&with(&[first.address])).await;
+    let limit = || world.task("search").state.limiter.limit();
+    assert_eq!(limit(), 3);
+    world.gateway.apply(routes(&with(&[first.address, second.address])));
+    assert_eq!(limit(), 6);
+    world.gateway.apply(routes(&with(&[])));
+    assert_eq!(limit(), 3);
+}
+
+#[tokio::test]
 async fn versions_are_shared_and_replaced() {
     let server = Server::start("server").await;
     let both = |more| [task("search", &[server.address], more), task("related", &[server.address], more)].join(", ");

@@ -13,6 +13,7 @@ mod location;
 mod prune;
 mod publish;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -67,7 +68,7 @@ impl Store {
 
     /// As [`Store::open`], with those variables in place of the environment's.
     pub fn open_with(url: &str, variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, StoreError> {
-        location::open(url, &variables.into_iter().collect::<Vec<_>>())
+        location::open(url, &with_mounted(variables.into_iter().collect()))
     }
 
     /// The URL, for messages.
@@ -211,6 +212,22 @@ impl Store {
     }
 }
 
+/// The variable with a directory whose files are variables too, by their names. A Secret that is mounted there changes while a
+/// program runs, and the program's environment cannot.
+const MOUNTED: &str = "UNIMODEL_STORE_SECRET";
+
+/// These variables, and in their place or beside them those of the directory, as they are now.
+fn with_mounted(mut variables: BTreeMap<String, String>) -> Vec<(String, String)> {
+    let files = variables.get(MOUNTED).and_then(|folder| std::fs::read_dir(folder).ok());
+    let variable = |file: std::fs::DirEntry| {
+        // What is no text is no variable, and what is a directory is how a mount is changed as a whole.
+        Some((file.file_name().into_string().ok()?, std::fs::read_to_string(file.path()).ok()?))
+    };
+    let mounted: Vec<_> = files.into_iter().flatten().flatten().filter_map(variable).collect();
+    variables.extend(mounted);
+    variables.into_iter().collect()
+}
+
 /// Runs what blocks where it may block.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
@@ -223,4 +240,33 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 fn sync(path: &Path) -> Result<(), StoreError> {
     let done = std::fs::File::open(path).and_then(|f| f.sync_all());
     done.map_err(|source| StoreError::Io { action: "write", path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_that_are_mounted_are_read_each_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let environment = || {
+            let mounted = pair(MOUNTED, folder.path().to_str().unwrap());
+            BTreeMap::from([pair("AWS_ACCESS_KEY_ID", "old"), pair("AWS_REGION", "eu-west-1"), mounted])
+        };
+        let key = || {
+            let variables = with_mounted(environment());
+            assert!(variables.contains(&pair("AWS_REGION", "eu-west-1")), "{variables:?}");
+            variables.into_iter().find(|(name, _)| name == "AWS_ACCESS_KEY_ID").unwrap().1
+        };
+        assert_eq!(key(), "old");
+        std::fs::create_dir(folder.path().join("..data")).unwrap();
+        for rotated in ["first", "second"] {
+            std::fs::write(folder.path().join("AWS_ACCESS_KEY_ID"), rotated).unwrap();
+            assert_eq!(key(), rotated);
+        }
+        folder.close().unwrap();
+        assert_eq!(with_mounted(BTreeMap::from([pair(MOUNTED, "/nowhere")])), [pair(MOUNTED, "/nowhere")]);
+    }
 }

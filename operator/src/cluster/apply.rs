@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
@@ -10,21 +11,32 @@ use kube::ResourceExt;
 use super::child::{DeploymentFacts, Observed};
 use super::children::{Child, Kind, Owner, Scaling};
 use super::compare::{Need, need};
-use super::failure::{Failure, failed};
+use super::failure::{Failure, Said, failed};
 use super::names;
 use super::observe;
 use super::observed::{Cluster, Family, Key};
 use super::wire::WireChild;
 use super::writer::{WriteError, Writer};
-use crate::snapshot::Trouble;
 
 /// What is in the way of a child: of a task's, or of the model's own.
 #[derive(Clone, Debug)]
 pub struct Block {
     /// The task.
     pub task: Option<String>,
+    /// Pods need it: none is made before it is there, or they would find what is another's in its place.
+    pub needed: bool,
     /// What it is.
-    pub trouble: Trouble,
+    pub said: Said,
+}
+
+impl Block {
+    /// A failure that the status tells. `since`: for how long all tries have failed.
+    ///
+    /// # Errors
+    /// It is none: the failure itself.
+    pub fn of(task: Option<String>, needed: bool, failure: Failure, since: Duration) -> Result<Self, Failure> {
+        Ok(Self { task, needed, said: failure.said(since)? })
+    }
 }
 
 /// Whether routes have changed.
@@ -44,6 +56,8 @@ pub struct Applier<'a> {
     pub key: &'a Key,
     /// Whose children they are.
     pub owner: &'a Owner,
+    /// For how long all tries have failed.
+    pub since: Duration,
 }
 
 impl Applier<'_> {
@@ -63,21 +77,14 @@ impl Applier<'_> {
             wanted.iter().partition(|child| child.kind == Kind::ConfigMap && child.name == routes);
         for child in first.into_iter().chain(last) {
             let task = child.value["metadata"]["labels"][names::TASK].as_str().map(str::to_owned);
-            // Pods would find what is another's in the place of what they need.
-            let lacks = blocks.iter().any(|block| block.task.is_none() || block.task == task);
-            if child.kind >= Kind::Deployment && lacks {
+            let needed = child.kind < Kind::Deployment;
+            let lacks = blocks.iter().any(|block| block.needed && (block.task.is_none() || block.task == task));
+            if !needed && lacks {
                 continue;
             }
             match self.put(child, task.as_ref().and_then(|task| scaling.get(task))).await {
                 Ok(written) => switched.0 |= written && child.name == routes,
-                Err(Failure::Write { what, source }) if matches!(source.code(), Some(400 | 403 | 422)) => {
-                    let trouble = Trouble::new("Refused", format!("{what}: {source}"));
-                    blocks.push(Block { task, trouble });
-                }
-                Err(Failure::Blocked(message)) => {
-                    blocks.push(Block { task, trouble: Trouble::new("NameTaken", message) });
-                }
-                Err(failure) => return Err(failure),
+                Err(failure) => blocks.push(Block::of(task, needed, failure, self.since)?),
             }
         }
         Ok(switched)

@@ -55,7 +55,7 @@ pub struct DeploymentFacts {
     pub replicas_are_ours: bool,
     /// Its pods' template, by a digest.
     pub template: Option<String>,
-    /// Why it cannot make pods.
+    /// Why it cannot make pods, or that those that it made take too long.
     pub trouble: Option<Trouble>,
 }
 
@@ -63,14 +63,22 @@ impl DeploymentFacts {
     /// Takes what is needed of a Deployment.
     pub fn new(object: &WireChild) -> Self {
         let annotations = &object.metadata.annotations;
-        let Needed { spec: Spec { replicas, template }, .. } = needed(object);
-        let failure = object.conditions.iter().find(|c| c.type_ == "ReplicaFailure" && c.status == "True");
+        let Needed { spec: Spec { replicas, template, progress_deadline_seconds }, .. } = needed(object);
+        let condition = |kind, status| object.conditions.iter().find(|c| c.type_ == kind && c.status == status);
+        let failure = condition("ReplicaFailure", "True").map(|c| Trouble::new(&c.reason, &c.message));
+        let late = || {
+            condition("Progressing", "False").filter(|c| c.reason == "ProgressDeadlineExceeded")?;
+            let name = object.metadata.name.as_deref().unwrap_or_default();
+            let limit = progress_deadline_seconds.map_or(String::new(), |seconds| format!(" within {seconds} s"));
+            let what = format!("no pod became ready{limit}, which is the limit for loading and starting");
+            Some(Trouble::new("LoadTimeout", format!("{what}; see `kubectl logs deployment/{name}`")))
+        };
         Self {
             replicas,
             autoscaled: annotations.as_ref().and_then(|all| all.get(REPLICAS_BY)).is_some_and(|by| by == "autoscaler"),
             replicas_are_ours: object.replicas_are_ours,
             template: template.metadata.annotations.digest,
-            trouble: failure.map(|condition| Trouble::new(&condition.reason, &condition.message)),
+            trouble: failure.or_else(late),
         }
     }
 }
@@ -84,10 +92,11 @@ struct Needed {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 struct Spec {
     replicas: Option<u32>,
     template: Template,
+    progress_deadline_seconds: Option<u32>,
 }
 
 #[derive(Default, Deserialize)]

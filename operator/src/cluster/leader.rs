@@ -36,7 +36,8 @@ pub struct Claim {
 }
 
 impl Claim {
-    fn none() -> Self {
+    /// One that nobody has gained yet.
+    pub(super) fn none() -> Self {
         Self { until: Arc::default(), held: watch::Sender::new(false) }
     }
 
@@ -50,7 +51,7 @@ impl Claim {
         self.held.subscribe()
     }
 
-    fn set(&self, until: Option<Instant>) {
+    pub(super) fn set(&self, until: Option<Instant>) {
         *self.until.lock().unwrap_or_else(PoisonError::into_inner) = until;
         let held = until.is_some();
         let changed = self.held.send_if_modified(|before| std::mem::replace(before, held) != held);

@@ -36,7 +36,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use kube::client::ClientBuilder;
-use kube::runtime::events::{Recorder, Reporter};
 use kube::{Client, Config};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
@@ -48,7 +47,7 @@ use leader::{Candidate, Claim, Election};
 use metrics::Metrics;
 use observed::Cluster;
 use queue::{Class, Queue};
-use reconcile::Reconciler;
+use reconcile::{Images, Reconciler};
 use watch::{Health, Watches};
 use writer::Writer;
 
@@ -67,8 +66,8 @@ const REST: Duration = Duration::from_millis(25);
 pub struct Settings {
     /// Namespaces to watch; none: all.
     pub namespaces: Vec<String>,
-    /// The image of servers and gateways.
-    pub image: String,
+    /// What servers and gateways run.
+    pub images: Images,
     /// Where /livez, /readyz and /metrics are answered.
     pub admin_listen: SocketAddr,
     /// The Lease.
@@ -131,14 +130,11 @@ pub async fn run(
         claim: claim.clone(),
     };
     let listener = unimodel_transport::bind::bind(settings.admin_listen).await?;
-    tracing::info!(admin = %listener.local_addr()?, namespaces = ?settings.namespaces, image = settings.image, "watching");
+    tracing::info!(admin = %listener.local_addr()?, namespaces = ?settings.namespaces, image = settings.images.serving, "watching");
     tokio::spawn(admin::serve(listener, admin));
 
-    let reporter = Reporter { controller: names::MANAGER.into(), instance: Some(settings.candidate.identity.clone()) };
-    let recorder = Recorder::new(client.clone(), reporter);
-    let writer = Writer::new(client, claim.clone());
-    let reconciler =
-        Arc::new(Reconciler::new(cluster.clone(), queue.clone(), writer, recorder, settings.image.clone()));
+    let writer = Writer::new(client, claim.clone(), &settings.candidate.identity);
+    let reconciler = Arc::new(Reconciler::new(cluster.clone(), queue.clone(), writer, settings.images.clone()));
 
     let (stopping, stopped) = tokio::sync::watch::channel(false);
     let (ended, end) = tokio::sync::oneshot::channel::<()>();
@@ -224,6 +220,11 @@ impl Worker {
             Err(Failure::NotLeader) => {
                 self.queue.succeed(key, Some(reconcile::SOON));
                 "not_leader"
+            }
+            Err(Failure::Refused { message, wake }) => {
+                self.queue.succeed(key, Some(wake));
+                tracing::warn!(error = message, look_in = ?wake, "not done until something changes");
+                "blocked"
             }
             Err(failure) => {
                 let wait = self.queue.fail(key);

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::runtime::events::{Event, EventType, Recorder};
+use kube::runtime::events::{Event, EventType};
 use kube::{Resource, ResourceExt};
 use unimodel_crds::{Model, RefreshPhase, TaskStatus, UnifiedModel, UnifiedModelStatus, resolve};
 
 use super::apply::{Applier, Block, Switched};
 use super::children::{Input, Kind, Owner, Scaling, Store, children, scaling};
-use super::failure::{Failure, failed};
+use super::failure::{Failure, Said, failed};
 use super::names;
 use super::notes::{Note, notes};
 use super::observe;
@@ -36,11 +36,13 @@ pub const RULES: &[Rule] = &[
     Rule::new("unimodel.dev", &["unifiedmodels/status"], &["patch"]),
     // Secrets by name: there is no list and no watch of them.
     Rule::new("", &["secrets"], &["get", "create", "patch"]),
-    Rule::new("", &["configmaps", "services", "serviceaccounts"], &["create", "patch", "delete"]),
+    Rule::new("", &["configmaps", "services"], &["create", "patch", "delete"]),
     Rule::new("apps", &["deployments"], &["create", "patch", "delete"]),
     Rule::new("policy", &["poddisruptionbudgets"], &["create", "patch", "delete"]),
     Rule::new("autoscaling", &["horizontalpodautoscalers"], &["create", "patch", "delete"]),
-    Rule::new("rbac.authorization.k8s.io", &["roles", "rolebindings"], &["create", "patch", "delete"]),
+    // The gateway's, which go with their object and not before.
+    Rule::new("", &["serviceaccounts"], &["create", "patch"]),
+    Rule::new("rbac.authorization.k8s.io", &["roles", "rolebindings"], &["create", "patch"]),
     Rule::new("events.k8s.io", &["events"], &["create", "patch"]),
 ];
 
@@ -72,6 +74,8 @@ struct State {
     rendered: Option<Rendered>,
     /// When the routes last changed.
     switched: Option<Instant>,
+    /// Since when all tries have failed.
+    failing: Option<Instant>,
 }
 
 impl Local {
@@ -84,20 +88,28 @@ impl Local {
     }
 }
 
+/// What pods run.
+#[derive(Clone, Debug)]
+pub struct Images {
+    /// The image of servers and gateways.
+    pub serving: String,
+    /// Secrets by which it is pulled, in the namespace of each object.
+    pub pull_secrets: Vec<String>,
+}
+
 /// Works on objects.
 pub struct Reconciler {
     cluster: Arc<Cluster>,
     queue: Arc<Queue>,
     writer: Writer,
-    recorder: Recorder,
-    image: String,
+    images: Images,
     locals: Mutex<HashMap<Key, Arc<Local>>>,
 }
 
 impl Reconciler {
-    /// One with that image for servers and gateways.
-    pub fn new(cluster: Arc<Cluster>, queue: Arc<Queue>, writer: Writer, recorder: Recorder, image: String) -> Self {
-        Self { cluster, queue, writer, recorder, image, locals: Mutex::default() }
+    /// One whose servers and gateways run that.
+    pub fn new(cluster: Arc<Cluster>, queue: Arc<Queue>, writer: Writer, images: Images) -> Self {
+        Self { cluster, queue, writer, images, locals: Mutex::default() }
     }
 
     fn locals(&self) -> MutexGuard<'_, HashMap<Key, Arc<Local>>> {
@@ -171,7 +183,7 @@ impl Reconciler {
             action: "Reconcile".into(),
             secondary: None,
         };
-        if let Err(error) = self.recorder.publish(&event, reference).await {
+        if let Err(error) = self.writer.event(&event, reference).await {
             tracing::warn!(%error, reason = note.reason, "an event was not published");
         }
     }
@@ -193,6 +205,23 @@ impl Work<'_> {
         model: Model,
         previous: UnifiedModelStatus,
         now: Timestamp,
+    ) -> Result<Option<Duration>, Failure> {
+        let since = self.local.state().failing.map_or(Duration::ZERO, |since| since.elapsed());
+        let result = self.stages(model, previous, now, since).await;
+        let mut state = self.local.state();
+        match &result {
+            Err(Failure::Write { .. } | Failure::Blocked(_)) => drop(state.failing.get_or_insert_with(Instant::now)),
+            _ => state.failing = None,
+        }
+        result
+    }
+
+    async fn stages(
+        &self,
+        model: Model,
+        previous: UnifiedModelStatus,
+        now: Timestamp,
+        since: Duration,
     ) -> Result<Option<Duration>, Failure> {
         let owner = Owner {
             namespace: self.object.namespace().unwrap_or_default(),
@@ -224,16 +253,21 @@ impl Work<'_> {
             plan: &plan,
             scaling: &scaling,
             routes: &routes,
-            image: &self.reconciler.image,
+            image: &self.reconciler.images.serving,
+            pull_secrets: &self.reconciler.images.pull_secrets,
             store: &self.store,
         };
-        let (renewal, mut blocks) = self.certificates(&owner, now).await?;
+        let (renewal, mut blocks) = match self.certificates(&owner, now).await {
+            Ok(found) => found,
+            Err(failure) => (None, vec![Block::of(None, true, failure, since)?]),
+        };
         let applier = Applier {
             writer: &self.reconciler.writer,
             cluster: &self.reconciler.cluster,
             family: self.family,
             key: self.key,
             owner: &owner,
+            since,
         };
         let inputs = inputs(&self.object.spec, &input);
         let rendered = self.local.state().rendered.take();
@@ -252,7 +286,10 @@ impl Work<'_> {
         if blocks.is_empty() && !old.is_empty() {
             match self.leaves() {
                 Some(left) => wake = Some(wake.map_or(left, |wake| wake.min(left))),
-                None => applier.prune(&old).await?,
+                None => {
+                    let failed = applier.prune(&old).await.err().map(|failure| Block::of(None, false, failure, since));
+                    blocks.extend(failed.transpose()?);
+                }
             }
         }
         self.local.state().rendered = Some(rendered);
@@ -272,10 +309,13 @@ impl Work<'_> {
             None => self.reconciler.tell(self.object, &snapshot.previous, status).await?,
         }
         self.call(&plan.calls, &snapshot.replicas);
-        match blocks.first() {
-            None => Ok(wake.map(|wait| wait.min(LONGEST))),
-            Some(block) => Err(Failure::Blocked(format!("{}: {}", block.trouble.reason, block.trouble.message))),
+        let Some(first) = blocks.first() else { return Ok(wake.map(|wait| wait.min(LONGEST))) };
+        let message = format!("{}: {}", first.said.trouble.reason, first.said.trouble.message);
+        if blocks.iter().all(|block| block.said.lasts) {
+            // Whoever refuses may be another one by then, such as a policy.
+            return Err(Failure::Refused { message, wake: wake.map_or(LONGEST, |wait| wait.min(LONGEST)) });
         }
+        Err(Failure::Blocked(message))
     }
 
     /// For how long gateways may not have noticed yet that routes have changed.
@@ -298,6 +338,7 @@ impl Work<'_> {
         });
         Snapshot {
             gateway: observe::gateway(self.family, &model),
+            scaled: observe::scaled(self.family, &model),
             generation: metadata.generation.unwrap_or_default(),
             created: metadata.creation_timestamp.as_ref().map_or(now, |time| time.0),
             previous,
@@ -336,7 +377,7 @@ impl Work<'_> {
         drop(state);
         match result? {
             None => Ok((renewal, Vec::new())),
-            Some(trouble) => Ok((None, vec![Block { task: None, trouble }])),
+            Some(trouble) => Ok((None, vec![Block { task: None, needed: true, said: Said { trouble, lasts: false } }])),
         }
     }
 
@@ -414,12 +455,13 @@ impl Work<'_> {
 
 /// The status tells what is in the way.
 fn add_to(snapshot: &mut Snapshot, block: &Block) {
-    match &block.task {
-        Some(task) => {
-            let name = names::task(&snapshot.model.name, task);
-            snapshot.replicas.push(observe::missing(task, block.trouble.clone(), name));
-        }
-        None => snapshot.gateway = Some(block.trouble.clone()),
+    let (model, trouble) = (&snapshot.model, &block.said.trouble);
+    let stopped = |task: &str| block.needed && block.task.is_none() || block.task.as_deref() == Some(task);
+    let tasks = model.tasks.iter().map(|task| task.name.as_str()).filter(|task| stopped(task));
+    let missing = tasks.map(|task| observe::missing(task, trouble.clone(), names::task(&model.name, task)));
+    snapshot.replicas.extend(missing);
+    if block.task.is_none() {
+        snapshot.gateway = Some(trouble.clone());
     }
 }
 

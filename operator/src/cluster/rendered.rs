@@ -58,9 +58,9 @@ impl Rendered {
 /// A digest of all that children depend on.
 pub fn inputs(spec: &UnifiedModelSpec, input: &Input<'_>) -> u64 {
     let mut digest = Digest(DefaultHasher::new());
-    let Input { owner, model: _, plan, scaling, routes, image, store: _ } = input;
+    let Input { owner, model: _, plan, scaling, routes, image, pull_secrets, store: _ } = input;
     // What is wanted and where the store is follow from the spec. What cannot be written cannot be the same either.
-    let all = (spec, &owner.name, &owner.uid, &plan.workloads, scaling, routes, image);
+    let all = (spec, &owner.name, &owner.uid, &plan.workloads, scaling, routes, image, pull_secrets);
     match serde_json::to_writer(&mut digest, &all) {
         Ok(()) => digest.0.finish(),
         Err(_) => rand::random(),

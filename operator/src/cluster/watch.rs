@@ -20,10 +20,10 @@ use crate::rbac::Rule;
 /// given up soon after that.
 const TURN: u32 = 60;
 
-/// What this needs, in each namespace that is watched. The verbs `get`, `list` and `watch` of routes and EndpointSlices are
-/// also what gateways are given: nobody can give more than they have.
+/// What this needs, in each namespace that is watched. `list` and `watch` of ConfigMaps and EndpointSlices are also what
+/// gateways are given: nobody can give more than they have. `get` is for a child of whose name there is another's.
 pub const RULES: &[Rule] = &[
-    Rule::new("unimodel.dev", &["unifiedmodels"], &["get", "list", "watch"]),
+    Rule::new("unimodel.dev", &["unifiedmodels"], &["list", "watch"]),
     Rule::new("", &["pods"], &["list", "watch"]),
     Rule::new("", &["configmaps", "services", "serviceaccounts"], &["get", "list", "watch"]),
     Rule::new("apps", &["deployments"], &["get", "list", "watch"]),
@@ -43,8 +43,12 @@ const GATHER: (Duration, Duration) = (Duration::from_millis(20), Duration::from_
 /// Of what is only on its way.
 const COMES: Duration = Duration::from_secs(1);
 
-/// A stream that has failed for so long without a success is no hiccup.
+/// A stream that has gone on failing for so long has no hiccup.
 const DEAD: Duration = Duration::from_secs(300);
+
+/// A stream that has been silent for so long since an error goes on as it should: nothing says so until something changes,
+/// and one that cannot begin again tells of the next error before, after its longest back-off and a connection's time limit.
+const SILENCE: Duration = Duration::from_secs(120);
 
 /// How the watches are.
 #[derive(Debug, Default)]
@@ -53,7 +57,35 @@ pub struct Health(Mutex<BTreeMap<String, Stream>>);
 #[derive(Debug, Default)]
 struct Stream {
     synced: bool,
-    failing_since: Option<Instant>,
+    failing: Option<Failing>,
+}
+
+/// Errors that follow each other.
+#[derive(Clone, Copy, Debug)]
+struct Failing {
+    since: Instant,
+    last: Instant,
+}
+
+impl Stream {
+    fn succeeded(&mut self) {
+        self.failing = None;
+    }
+
+    /// An error came. Whether it is the first one.
+    fn failed(&mut self, now: Instant) -> bool {
+        let before = self.failing(now).map(|failing| failing.since);
+        self.failing = Some(Failing { since: before.unwrap_or(now), last: now });
+        before.is_none()
+    }
+
+    fn failing(&self, now: Instant) -> Option<Failing> {
+        self.failing.filter(|failing| now.duration_since(failing.last) <= SILENCE)
+    }
+
+    fn is_dead(&self, now: Instant) -> bool {
+        self.failing(now).is_some_and(|failing| now.duration_since(failing.since) > DEAD)
+    }
 }
 
 impl Health {
@@ -66,10 +98,9 @@ impl Health {
         self.lock().iter().filter(|(_, stream)| !stream.synced).map(|(name, _)| name.clone()).collect()
     }
 
-    /// Watches that have failed for long.
+    /// Watches that have failed for long, and still do.
     pub fn dead(&self, now: Instant) -> Vec<String> {
-        let dead = |stream: &Stream| stream.failing_since.is_some_and(|since| now - since > DEAD);
-        self.lock().iter().filter(|(_, stream)| dead(stream)).map(|(name, _)| name.clone()).collect()
+        self.lock().iter().filter(|(_, stream)| stream.is_dead(now)).map(|(name, _)| name.clone()).collect()
     }
 
     fn change(&self, name: &str, change: impl FnOnce(&mut Stream)) {
@@ -143,17 +174,14 @@ impl Watches {
                     Ok(event) => {
                         let done = matches!(event, Event::InitDone);
                         follower.watches.health.change(&name, |stream| {
-                            stream.failing_since = None;
+                            stream.succeeded();
                             stream.synced |= done;
                         });
                         follower.take(event);
                     }
                     Err(error) => {
                         let mut first = false;
-                        follower.watches.health.change(&name, |stream| {
-                            first = stream.failing_since.is_none();
-                            stream.failing_since.get_or_insert_with(Instant::now);
-                        });
+                        follower.watches.health.change(&name, |stream| first = stream.failed(Instant::now()));
                         if first {
                             tracing::warn!(watch = name, %error, "a watch fails; it is tried again");
                         }
@@ -267,5 +295,38 @@ impl Seen for WireChild {
     fn put(self, cluster: &Cluster, what: What) -> Option<(Key, News)> {
         let What::Child(kind) = what else { return None };
         cluster.put_child(kind, self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn one_error_and_then_silence_is_no_dead_watch() {
+        let now = Instant::now();
+        let mut stream = Stream::default();
+        assert!(stream.failed(now));
+        for minute in 1..20 {
+            assert!(!stream.is_dead(now + MINUTE * minute), "{minute}");
+        }
+        // The next one, long after, is a first one again.
+        assert!(stream.failed(now + MINUTE * 20));
+        assert!(!stream.is_dead(now + MINUTE * 21));
+    }
+
+    #[test]
+    fn errors_that_go_on_are() {
+        let now = Instant::now();
+        let mut stream = Stream::default();
+        for minute in 0..6 {
+            assert_eq!(stream.failed(now + MINUTE * minute), minute == 0);
+            assert!(!stream.is_dead(now + MINUTE * minute), "{minute}");
+        }
+        assert!(stream.is_dead(now + MINUTE * 5 + Duration::from_secs(1)));
+        stream.succeeded();
+        assert!(!stream.is_dead(now + MINUTE * 6));
     }
 }

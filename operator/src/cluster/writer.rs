@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use futures::future::TryFutureExt;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ObjectReference, Secret};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::runtime::events::{Event, Recorder, Reporter};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use unimodel_crds::{UnifiedModel, UnifiedModelStatus};
@@ -36,6 +37,14 @@ pub enum WriteError {
 }
 
 impl WriteError {
+    /// What a person is told: the API server's own words, where it answered.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Api(kube::Error::Api(status)) => status.message.clone(),
+            other => other.to_string(),
+        }
+    }
+
     /// The API server's own answer.
     pub fn code(&self) -> Option<u16> {
         match self {
@@ -50,12 +59,14 @@ impl WriteError {
 pub struct Writer {
     client: Client,
     claim: Claim,
+    recorder: Recorder,
 }
 
 impl Writer {
-    /// One that writes while the claim lasts.
-    pub fn new(client: Client, claim: Claim) -> Self {
-        Self { client, claim }
+    /// One that writes while the claim lasts, and signs events with that name.
+    pub fn new(client: Client, claim: Claim, identity: &str) -> Self {
+        let reporter = Reporter { controller: names::MANAGER.into(), instance: Some(identity.to_owned()) };
+        Self { recorder: Recorder::new(client.clone(), reporter), client, claim }
     }
 
     /// The way to the API server.
@@ -151,6 +162,14 @@ impl Writer {
         self.write(api.patch_status(name.unwrap_or_default(), &params, &Patch::Apply(&value))).await
     }
 
+    /// Publishes an event.
+    ///
+    /// # Errors
+    /// [`WriteError`]
+    pub async fn event(&self, event: &Event, about: &ObjectReference) -> Result<(), WriteError> {
+        self.write(self.recorder.publish(event, about)).await
+    }
+
     /// Reads a Secret.
     ///
     /// # Errors
@@ -187,4 +206,39 @@ impl Writer {
 /// The bytes of a Secret's key.
 pub fn bytes(text: &str) -> ByteString {
     ByteString(text.as_bytes().to_vec())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use kube::client::Body;
+    use kube::runtime::events::EventType;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn no_event_is_published_without_the_lease() {
+        let asked = Arc::<AtomicUsize>::default();
+        let count = asked.clone();
+        let service = tower::service_fn(move |_: http::Request<Body>| {
+            count.fetch_add(1, Ordering::Relaxed);
+            std::future::ready(Err::<http::Response<Body>, _>(std::io::Error::other("nobody there")))
+        });
+        let writer = |claim| Writer::new(Client::new(service.clone(), "n"), claim, "me");
+        let text = || "Serving".to_owned();
+        let event = Event { type_: EventType::Normal, reason: text(), note: None, action: text(), secondary: None };
+        let about = ObjectReference { namespace: Some("n".into()), ..ObjectReference::default() };
+
+        let without = writer(Claim::none()).event(&event, &about).await;
+        assert!(matches!(without, Err(WriteError::NotLeader)), "{without:?}");
+        assert_eq!(asked.load(Ordering::Relaxed), 0);
+        let claim = Claim::none();
+        claim.set(Some(Instant::now() + WRITE * 3));
+        let with = writer(claim).event(&event, &about).await;
+        assert!(matches!(with, Err(WriteError::Api(_))), "{with:?}");
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+    }
 }

@@ -26,6 +26,7 @@ fn planned(model: &Model) -> Plan {
         created: now,
         previous: UnifiedModelStatus::default(),
         replicas: Vec::new(),
+        scaled: BTreeMap::new(),
         resolved: BTreeMap::new(),
         requests: BTreeMap::new(),
         facts: BTreeMap::new(),
@@ -36,6 +37,10 @@ fn planned(model: &Model) -> Plan {
 }
 
 fn of(model: &Model, scaling: &[(&str, Scaling)]) -> Vec<Child> {
+    pulled(model, scaling, &[])
+}
+
+fn pulled(model: &Model, scaling: &[(&str, Scaling)], pull_secrets: &[String]) -> Vec<Child> {
     let owner = Owner { namespace: "shop".into(), name: model.name.clone(), uid: "0b7f".into() };
     let plan = planned(model);
     let scaling = scaling.iter().map(|(task, scaling)| ((*task).to_owned(), *scaling)).collect();
@@ -48,6 +53,7 @@ fn of(model: &Model, scaling: &[(&str, Scaling)]) -> Vec<Child> {
         scaling: &scaling,
         routes: &routes,
         image: "example.com/unimodel:1",
+        pull_secrets,
         store: &Store::of(model).unwrap(),
     })
 }
@@ -135,6 +141,18 @@ fn versions_are_kept_where_the_hardware_class_says() {
     assert_eq!(cache(", cacheVolume: {hostPath: /mnt/fast}")["hostPath"]["path"], "/mnt/fast");
     let claimed = cache(", cacheVolume: {persistentVolumeClaim: versions}");
     assert_eq!(claimed["persistentVolumeClaim"]["claimName"], "versions");
+}
+
+#[test]
+fn all_pods_pull_their_image_by_the_secrets_that_are_named() {
+    let secrets = |pull: &[String]| -> Vec<Value> {
+        let children = pulled(&model(SMALL), &[], pull);
+        let pod = |name| find(&children, Kind::Deployment, name).unwrap()["spec"]["template"]["spec"].clone();
+        ["m-search", "m-gateway"].map(|name| pod(name)["imagePullSecrets"].clone()).into()
+    };
+    let named = serde_json::json!([{"name": "registry"}]);
+    assert_eq!(secrets(&["registry".into()]), [named.clone(), named]);
+    assert_eq!(secrets(&[]), [Value::Null, Value::Null]);
 }
 
 #[test]

@@ -25,5 +25,8 @@ fn nothing_is_asked_for_that_reaches_beyond_models() {
         assert!(!touches("pods/exec") && !touches("pods/attach") && !touches("nodes"), "{rule:?}");
         assert!(!touches("secrets") || !(may("list") || may("watch") || may("deletecollection")), "{rule:?}");
         assert!(!touches("pods") || rule.verbs == ["list", "watch"], "{rule:?}");
+        let gateways = ["serviceaccounts", "roles", "rolebindings"];
+        assert!(!gateways.into_iter().any(touches) || !may("delete"), "{rule:?}");
+        assert!(!touches("unifiedmodels") || rule.verbs == ["list", "watch"], "{rule:?}");
     }
 }

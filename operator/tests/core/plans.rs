@@ -68,7 +68,7 @@ fn a_route_has_the_servers_that_answer() {
     world.servers.iter_mut().find(|server| server.task == "search").unwrap().answer.as_mut().unwrap().draining = true;
     let plan = plan(&world.snapshot());
     assert_eq!(plan.routes[0].endpoints.len(), 1);
-    assert_eq!(plan.routes[0].max_concurrency, 16);
+    assert_eq!(plan.routes[0].max_concurrency, 8, "of each server");
     assert_eq!(plan.status.ready_tasks.as_deref(), Some("1/2"));
 }
 
@@ -110,6 +110,33 @@ fn a_task_says_what_stands_in_its_way() {
     assert_eq!(says(&world).0, "GoldenMismatch");
     world.status = plan(&World::new(SEARCH).snapshot()).status;
     assert_eq!(says(&world).0, "Starting");
+}
+
+#[test]
+fn a_task_that_is_scaled_is_as_it_should_be_when_all_that_were_asked_for_answer() {
+    let mut world = World::new(SEARCH);
+    world.settle();
+    let says = |world: &World| {
+        let task = plan(&world.snapshot()).status.tasks[0].clone();
+        let (reason, message) = ready_reason(&task.conditions).unwrap();
+        (reason.to_owned(), message.to_owned(), task.replicas)
+    };
+    assert_eq!(says(&world), ("Serving".into(), "2 servers answer".into(), 2));
+    // One more is on its way: as many as the least answer.
+    world.scaled.insert("search".into(), 3);
+    assert_eq!(says(&world), ("Serving".into(), "2 of 3 servers answer".into(), 3));
+    // It has no place.
+    let mut third = world.servers.iter().find(|server| server.task == "search").unwrap().clone();
+    third.name = "search-third".into();
+    third.answer = None;
+    third.trouble = Some(Trouble::new("Unschedulable", "0/1 nodes are available"));
+    world.servers.push(third);
+    let message = "2 of 3 servers answer; search-third: 0/1 nodes are available";
+    assert_eq!(says(&world), ("Unschedulable".into(), message.into(), 3));
+    // An autoscaler that somebody has put out of action by asking for none.
+    world.servers.pop();
+    world.scaled.insert("search".into(), 0);
+    assert_eq!(says(&world), ("Serving".into(), "2 servers answer".into(), 2));
 }
 
 #[test]

@@ -31,6 +31,8 @@ pub(crate) struct World {
     /// A store that does not answer.
     pub(crate) store_away: bool,
     pub(crate) requests: BTreeMap<String, String>,
+    /// What an autoscaler asks for.
+    pub(crate) scaled: BTreeMap<String, u32>,
     pub(crate) now: Timestamp,
     resolved: BTreeMap<String, Result<String, Trouble>>,
     /// Every call that was made.
@@ -61,6 +63,7 @@ impl World {
             broken: BTreeSet::new(),
             store_away: false,
             requests: BTreeMap::new(),
+            scaled: BTreeMap::new(),
             now: at("2026-01-05T12:00:00Z"),
             resolved: BTreeMap::new(),
             calls: Vec::new(),
@@ -75,6 +78,7 @@ impl World {
             created: at("2026-01-05T12:00:00Z"),
             previous: self.status.clone(),
             replicas: self.servers.clone(),
+            scaled: self.scaled.clone(),
             resolved: self.resolved.clone(),
             requests: self.requests.clone(),
             facts: facts(),

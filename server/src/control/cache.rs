@@ -50,9 +50,17 @@ impl VersionCache {
         Self { root: directory.join(&key[..DIGITS]), store, locks: Mutex::default() }
     }
 
-    /// The store.
-    pub fn store(&self) -> &Store {
-        &self.store
+    /// The store, opened anew: credentials may have changed since.
+    ///
+    /// # Errors
+    /// Those that there are now make no sense.
+    pub fn store(&self) -> Result<Store, StoreError> {
+        Store::open(self.store.url())
+    }
+
+    /// The store's URL.
+    pub fn url(&self) -> &str {
+        self.store.url()
     }
 
     /// A version in a local directory, fetched if it is not there, and verified but for the weights of what was there. Blocks
@@ -66,7 +74,8 @@ impl VersionCache {
         fetched: &Arc<AtomicU64>,
         accept: impl Fn(&Manifest) -> Result<(), Failure>,
     ) -> Result<PartlyVerified, Failure> {
-        match self.store.manifest(version).await {
+        let store = self.store()?;
+        match store.manifest(version).await {
             Ok(manifest) => accept(&manifest)?,
             Err(error @ StoreError::Object { .. }) => {
                 let local = self.copy(version).ok_or(error)?;
@@ -77,7 +86,7 @@ impl VersionCache {
             Err(error) => return Err(error.into()),
         }
         for _ in 0..ATTEMPTS {
-            let local = self.store.find(version, &self.root, fetched).await?;
+            let local = store.find(version, &self.root, fetched).await?;
             if !self.holds(local.dir()) || self.keep(version, local.dir()) {
                 fetched.store(local.manifest().size(), Ordering::Relaxed);
                 return Ok(local);

@@ -77,8 +77,8 @@ impl Control {
     }
 
     /// Where versions come from.
-    pub fn store(&self) -> &Store {
-        self.cache.store()
+    pub fn cache(&self) -> &VersionCache {
+        &self.cache
     }
 
     /// All versions, now and from now on.

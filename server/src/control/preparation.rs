@@ -97,7 +97,7 @@ fn prepare(control: &Control, ticket: &Ticket, schema: Option<Digest>) -> Result
     let loaded = match load(control, &local, threads) {
         Err(damaged) if control.cache.holds(local.dir()) => {
             block_on(control, ticket, async {
-                Ok(control.cache.store().delete_copy(local.dir(), &damaged.to_string()).await?)
+                Ok(control.cache.store()?.delete_copy(local.dir(), &damaged.to_string()).await?)
             })?;
             load(control, &fetch(control, ticket, schema)?, threads)?
         }

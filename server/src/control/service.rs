@@ -57,7 +57,7 @@ impl ControlService for ControlGrpc {
             tasks: self.control.runtime.tasks().iter().map(|task| task.name.to_string()).collect(),
             active: versions.active().map(|(version, held)| state(version, held)),
             others: versions.others().iter().map(|(version, held)| state(version, held)).collect(),
-            store: self.control.store().url().to_owned(),
+            store: self.control.cache().url().to_owned(),
             device: self.device.name().to_owned(),
             draining: self.control.draining(),
             start_failure: start_failure.as_ref().map(failure),
@@ -72,7 +72,8 @@ impl ControlService for ControlGrpc {
 
     async fn resolve(&self, request: Request<v1::ResolveRequest>) -> Result<Response<v1::ResolveResponse>, Status> {
         let channel: ChannelName = parse(request.into_inner().channel, "channel")?;
-        let version = self.control.store().resolve_channel(&channel).await.map_err(|error| {
+        let resolve = async { self.control.cache().store()?.resolve_channel(&channel).await };
+        let version = resolve.await.map_err(|error| {
             let text = error.to_string();
             match error {
                 StoreError::NoChannel { .. } => Status::not_found(text),

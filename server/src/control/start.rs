@@ -72,7 +72,7 @@ pub async fn start<E>(
 async fn attempt(control: &Arc<Control>, what: &Start) -> Result<(), Failure> {
     let version = match what {
         Start::Version(version) => version.clone(),
-        Start::Channel(channel) => control.store().resolve_channel(channel).await?,
+        Start::Channel(channel) => control.cache().store()?.resolve_channel(channel).await?,
     };
     let refused = |refused: super::Refused| Failure { reason: "Busy", message: refused.to_string() };
     control.prepare(&version, None).map_err(refused)?;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use unimodel_crds::ServiceType;
 
-use super::{Child, Input, Kind, budget, child, container_security, get, pod_security, spread};
+use super::{Child, Input, Kind, budget, child, container_security, get, pod_security, pulled, spread};
 use crate::cluster::names;
 
 /// How long a gateway that is about to end still takes requests, and how long they may take then.
@@ -16,7 +16,7 @@ pub(super) fn children(input: &Input<'_>) -> Vec<Child> {
     let text = serde_json::to_string_pretty(input.routes).unwrap_or_default();
     let role = json!({"rules": [
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]},
-        {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [routes], "verbs": ["get", "list", "watch"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [routes], "verbs": ["list", "watch"]},
     ]});
     let binding = json!({
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
@@ -59,7 +59,7 @@ fn deployment(input: &Input<'_>, name: &str, routes: &str) -> Child {
         "revisionHistoryLimit": 2,
         "template": {
             "metadata": {"labels": names::labels(&input.owner.name, None)},
-            "spec": pod(input, name, routes),
+            "spec": pulled(pod(input, name, routes), input),
         },
     }});
     child(input, Kind::Deployment, name, None, body)

@@ -157,6 +157,8 @@ pub struct Input<'a> {
     pub routes: &'a Routes,
     /// The image of servers and gateways.
     pub image: &'a str,
+    /// Secrets of the object's namespace by which it is pulled.
+    pub pull_secrets: &'a [String],
     /// Where servers find the store.
     pub store: &'a Store,
 }
@@ -212,6 +214,14 @@ fn seal(value: &mut Value) {
 
 fn digest(value: &Value) -> String {
     Sha256::digest(value.to_string().as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A pod with the Secrets by which its image is pulled. Without any it is as it is: a field more would replace it.
+fn pulled(mut pod: Value, input: &Input<'_>) -> Value {
+    if !input.pull_secrets.is_empty() {
+        pod["imagePullSecrets"] = input.pull_secrets.iter().map(|name| json!({"name": name})).collect();
+    }
+    pod
 }
 
 /// What every pod of ours may not do.

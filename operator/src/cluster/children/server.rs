@@ -5,7 +5,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use unimodel_crds::{CacheVolume, Device, Model, Task};
 
-use super::{Child, Input, Kind, REPLICAS_BY, Scaling, budget, child, container_security, get, pod_security, spread};
+use super::{
+    Child, Input, Kind, REPLICAS_BY, Scaling, budget, child, container_security, get, pod_security, pulled, spread,
+};
 use crate::cluster::names;
 use crate::plan::{Workload, server_config};
 
@@ -17,6 +19,9 @@ const LEAVE: u32 = 5;
 
 /// A server's share of what its compute threads can use from which on another server is added.
 const BUSY: f64 = 0.7;
+
+/// Where the Secret with the store's credentials is mounted.
+const STORE_SECRET: &str = "/etc/unimodel/store";
 
 /// A task's children.
 pub(super) fn children(input: &Input<'_>, workload: &Workload) -> Vec<Child> {
@@ -84,7 +89,7 @@ fn deployment(input: &Input<'_>, name: &str, task: &Task, workload: &Workload, s
                 // What a server reads only when it starts: pods are replaced where it changes.
                 "annotations": {"unimodel.dev/config": at_start(input, workload)},
             },
-            "spec": pod(input, name, task),
+            "spec": pulled(pod(input, name, task), input),
         },
     });
     if let Scaling::Fixed(replicas) = scaling {
@@ -144,7 +149,6 @@ fn pod(input: &Input<'_>, name: &str, task: &Task) -> Value {
         "lifecycle": {"preStop": {"sleep": {"seconds": LEAVE}}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": container_security(),
-        "volumeMounts": mounts,
     });
     let hardware = &task.hardware;
     for (member, quantities) in [("requests", &hardware.requests), ("limits", &hardware.limits)] {
@@ -153,8 +157,16 @@ fn pod(input: &Input<'_>, name: &str, task: &Task) -> Value {
         }
     }
     if let Some(secret) = &input.model.secret {
+        // The environment for all that is read at the start, and so that the kubelet says where there is no such Secret; the
+        // same as files for what is read whenever the store is asked, since they follow the Secret.
         container["envFrom"] = json!([{"secretRef": {"name": secret}}]);
+        container["env"] = json!([{"name": "UNIMODEL_STORE_SECRET", "value": STORE_SECRET}]);
+        mounts.push(json!({"name": "store-secret", "mountPath": STORE_SECRET, "readOnly": true}));
+        volumes.push(json!({"name": "store-secret", "secret": {
+            "secretName": secret, "optional": true, "defaultMode": 0o440,
+        }}));
     }
+    container["volumeMounts"] = mounts.into();
     let selector = names::selector(&input.owner.name, Some(&task.name));
     let mut pod = json!({
         "automountServiceAccountToken": false,
