@@ -1,4 +1,4 @@
-//! The API server is away for a minute.
+//! The API server is away for a minute, and for half of it there is no operator either.
 
 use std::process::Command;
 
@@ -39,8 +39,12 @@ fn the_model_serves_on_and_all_recovers_by_itself() {
         let (model, gateway) = place.serve(&sample_of(&store, tasks)).await;
         let before = model.children().await;
         let load = gateway.load("search", query(), 2);
+        let operators = release.operators().await;
         let away = Away::begin();
-        tokio::time::sleep(seconds(60)).await;
+        tokio::time::sleep(seconds(30)).await;
+        // The operator ends too, and begins anew with nobody to tell it anything.
+        place.kill(&operators);
+        tokio::time::sleep(seconds(30)).await;
         drop(away);
 
         until("the API server is back", seconds(30), async || {
@@ -49,6 +53,7 @@ fn the_model_serves_on_and_all_recovers_by_itself() {
         })
         .await;
         load.all_answered(500).await;
+        release.follows(&operators).await;
         // An edit is taken as ever.
         place.apply(&sample_of(&store, &format!("{tasks}\n  - {{name: related, hardwareClass: small}}")));
         model.ready(seconds(120)).await;

@@ -18,7 +18,7 @@ fn certificates_are_renewed_and_no_pod_restarts() {
         // Ten years have passed, as far as the Secret says: the next operator makes another authority.
         let past = "unimodel.dev/ca-renewal=2020-01-01T00:00:00Z unimodel.dev/renewal=2020-01-01T00:00:00Z";
         place.kubectl(&format!("annotate secret shop-tls --overwrite {past}")).well();
-        release.kill();
+        release.kill().await;
         until("there is another authority", seconds(60), async || {
             if authority() == first { Err("it is the same") } else { Ok(()) }.map_err(str::to_owned)
         })
