@@ -18,7 +18,7 @@ pub use place::{Place, is_ready, on_cluster};
 pub use programs::Held;
 pub use release::{Release, image};
 pub use shell::{Output, helm, kubectl, kubectl_with};
-pub use store::{Store, secret, trained, versions};
+pub use store::{Store, secret, secret_of_none, trained, versions};
 
 use std::time::{Duration, Instant};
 

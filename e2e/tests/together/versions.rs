@@ -59,8 +59,9 @@ fn each_task_takes_a_version_at_its_own_time_and_refuses_a_damaged_one() {
 
         // A pod that starts now takes the pinned version, whatever the channel says.
         store.promote(&first).await;
+        let old = model.servers("related").await;
         place.kubectl("scale deployment shop-related --replicas=0").well();
-        model.ready(seconds(60)).await;
+        model.replaces("related", &old, seconds(90)).await;
         let answer = gateway.answers("related", &json!({"source_item": "1"}), seconds(60)).await;
         assert_eq!(answer["modelVersion"], second.as_str());
     });
