@@ -1,6 +1,7 @@
 //! What the cluster tests have in common. They run by `make e2e`; see `docs/kubernetes.md`.
 #![allow(clippy::unwrap_used, missing_docs)] // A test fails by panicking; what is public here is so for tests alone.
 
+mod admin;
 mod ask;
 mod audit;
 mod objects;
@@ -11,6 +12,7 @@ mod shell;
 mod store;
 mod web;
 
+pub use admin::Admin;
 pub use ask::{Gateway, Load, Report};
 pub use audit::{Request, requests};
 pub use objects::{Child, Model, ONE, sample_of};
