@@ -199,6 +199,7 @@ impl Load {
             report.answered,
             &report.failed[..report.failed.len().min(10)]
         );
+        assert_eq!(report.by_fallback, 0, "of {}", report.answered);
         assert!(report.answered >= least, "only {} requests were made", report.answered);
         report
     }

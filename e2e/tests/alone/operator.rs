@@ -28,6 +28,13 @@ async fn templates(place: &Place) -> BTreeMap<String, String> {
     deployments.iter().map(|d| (d.metadata.name.clone().unwrap(), template(d))).collect()
 }
 
+#[test]
+#[ignore = "needs a cluster: make e2e"]
+fn the_whole_plain_file_is_what_an_api_server_takes() {
+    // Once it ran it would host the objects of other tests too.
+    kubectl("apply --server-side --dry-run=server -f manifests/install.yaml").well();
+}
+
 /// As a person installs it without helm.
 const PLAIN: &str = include_str!("../../../manifests/namespace-install.yaml");
 
@@ -35,6 +42,7 @@ const PLAIN: &str = include_str!("../../../manifests/namespace-install.yaml");
 #[ignore = "needs a cluster: make e2e"]
 fn by_the_plain_file_in_one_namespace_it_sees_nothing_else() {
     on_cluster("own", seconds(240), async |place: Place| {
+        place.restrict();
         place.kubectl_with("apply --server-side -f -", &PLAIN.replace("unimodel:0.1.0", &image())).well();
         let store = place.store().await;
         // One that another namespace has is none of its business.
@@ -215,7 +223,17 @@ fn a_wrong_image_is_said_and_what_served_serves_on() {
             .await;
         let load = gateway.load("search", query(), 2);
         release.upgrade("--set serving.image=localhost/nowhere:1");
-        let said = until("the reason is the kubelet's", seconds(60), async || {
+        let waits = |pod: &Pod| {
+            let mut states = pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten());
+            states.any(|c| {
+                c.state
+                    .as_ref()
+                    .and_then(|s| s.waiting.as_ref())
+                    .is_some_and(|w| w.reason.as_deref() == Some("ImagePullBackOff"))
+            })
+        };
+        place.pod("unimodel.dev/task=search", "cannot have its image", seconds(60), waits).await;
+        let said = until("the reason is the kubelet's", seconds(15), async || {
             let task = model.task("search").await?;
             let ready = task.conditions.into_iter().find(|c| c.type_ == "Ready").ok_or("no condition")?;
             let pull = ready.reason.contains("ImagePull");

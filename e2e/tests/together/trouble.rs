@@ -1,5 +1,6 @@
 //! What is wrong with a task is said by its condition, in words that lead to the cause; other tasks serve.
 
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 use unimodel_e2e::{Place, kubectl, on_cluster, sample_of, seconds, secret, until, versions};
 
@@ -24,7 +25,13 @@ fn a_device_that_no_node_has_is_said_in_the_schedulers_words() {
         let document = sample_of(&store, tasks).replace("  hardwareClasses:\n", &format!("  hardwareClasses:{GPU}"));
         place.apply(&document);
         let model = place.model("shop");
-        let said = model.reason("search", "Unschedulable", seconds(60)).await;
+        // Within seconds of the scheduler's own words.
+        let unscheduled = |pod: &Pod| {
+            let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+            conditions.any(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
+        };
+        place.pod("unimodel.dev/task=search", "is not scheduled", seconds(60), unscheduled).await;
+        let said = model.reason("search", "Unschedulable", seconds(15)).await;
         assert!(said.contains("Insufficient nvidia.com/gpu"), "{said}");
         model.reason("related", "Serving", seconds(90)).await;
 
@@ -46,7 +53,12 @@ fn what_is_missing_in_the_store_is_named() {
 
         secret(&place, "store", "wrong");
         place.apply(&sample_of(&store, "  - {name: search, hardwareClass: small}"));
-        let said = model.reason("search", "StoreDenied", seconds(90)).await;
+        let runs = |pod: &Pod| {
+            let mut states = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+            states.any(|container| container.state.as_ref().is_some_and(|state| state.running.is_some()))
+        };
+        place.pod("unimodel.dev/task=search", "runs", seconds(60), runs).await;
+        let said = model.reason("search", "StoreDenied", seconds(15)).await;
         assert!(said.contains(&store.uri), "{said}");
 
         // The right key is taken by the servers that start from now on, and no edit of the object is needed.
@@ -91,7 +103,16 @@ fn a_pod_that_cannot_run_says_why() {
             sample_of(&store, tasks).replace("  hardwareClasses:\n", &format!("  hardwareClasses:\n{tight}"));
         place.apply(&document);
         let model = place.model("shop");
-        let said = model.reason("search", "OOMKilled", seconds(90)).await;
+        let ended = |pod: &Pod| {
+            let mut states = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+            states.any(|container| {
+                let states = [&container.state, &container.last_state];
+                let mut ends = states.into_iter().flatten().filter_map(|state| state.terminated.as_ref());
+                ends.any(|end| end.reason.as_deref() == Some("OOMKilled"))
+            })
+        };
+        place.pod("unimodel.dev/task=search", "was ended by the kernel", seconds(90), ended).await;
+        let said = model.reason("search", "OOMKilled", seconds(15)).await;
         assert!(said.contains("memory"), "{said}");
         let said = model.reason("category", "CrashLoop", seconds(90)).await;
         assert!(said.contains("exit code 1") && said.contains("cargo feature `cuda`"), "{said}");
