@@ -7,39 +7,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use unimodel_crds::{Checked, Fallback, StaticList, UnifiedModel, Want, check};
 
-const FULL: &str = "\
-apiVersion: unimodel.dev/v1alpha1
-kind: UnifiedModel
-metadata: {name: discovery}
-spec:
-  model:
-    source: {uri: 's3://models/discovery'}
-    channel: stable
-  hardwareClasses:
-  - name: l4
-    device: Cuda
-    resources: {requests: {cpu: 3500m}, limits: {nvidia.com/gpu: 1, memory: 16Gi}}
-    nodeSelector: {accelerator: l4}
-    tolerations: [{key: nvidia.com/gpu, operator: Exists}]
-  tasks:
-  - name: notifications
-    owner: growth
-    replicas: {min: 1, max: 1}
-    timeout: {default: 500ms, max: 2s}
-    refresh: {schedule: '0 4 * * *', timeZone: America/Los_Angeles, jitter: 60s}
-  - name: search
-    hardwareClass: l4
-    replicas: {min: 2, max: 10}
-    inference: {maxConcurrency: 64, queueDepth: 256, maxCandidates: 500}
-    cache: {ttl: 30s, maxEntries: 100}
-    context: {required: [query], defaults: {country: US, history: ['1'], hour: 3}}
-    refresh: {schedule: '*/15 * * * *', loadTimeout: 1m30s}
-    timeout: {default: 50ms, max: 200ms}
-    fallback: [{task: search-cpu}, {static: Popularity}]
-    rollout: {to: search-cpu, canaryPercent: 5, mirrorPercent: 1}
-    hedging: {minDelay: 3ms}
-  - {name: search-cpu, head: search}
-";
+/// An object with every field that a test changes. An API server takes it too.
+const FULL: &str = include_str!("full.yaml");
 
 fn read(text: &str) -> Result<Checked, String> {
     check(text, Path::new("um.yaml")).map_err(|error| error.to_string())

@@ -8,9 +8,14 @@ use kube::core::cel::{Validator, apply_defaults};
 use serde_json::{Value, json};
 use unimodel_crds::{check, crd_yaml};
 
-fn examples() -> Vec<Value> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rules.yaml");
+fn read(name: &str) -> Vec<Value> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name);
     serde_yaml::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
+}
+
+/// The field and the message of an example's rule.
+fn rule(example: &Value) -> (String, String) {
+    (example["field"].as_str().unwrap().to_owned(), example["message"].as_str().unwrap().to_owned())
 }
 
 fn object(example: &Value) -> Value {
@@ -27,42 +32,52 @@ fn checked(object: &Value) -> Result<(), String> {
     check(&text, Path::new("example.yaml")).map(drop).map_err(|error| error.to_string())
 }
 
-/// What the definition's rules say: `check` has words of its own for some of it, which name the value.
-fn refusals(object: &Value) -> String {
+/// What the definition's rules say, and of which fields: `check` has words of its own for some of it, which name the value.
+fn refusals(object: &Value) -> BTreeSet<(String, String)> {
     let definition: Value = serde_yaml::from_str(&crd_yaml()).unwrap();
     let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     let refused = Validator::new().validate(schema, &apply_defaults(schema, object), None).unwrap_err();
-    refused.into_vec().into_iter().map(|error| error.message).collect::<Vec<_>>().join("\n")
+    // Any entry of a list: `spec.tasks[0].name` is `spec.tasks[].name`.
+    let field = |path: &str| path.split(['[', ']']).step_by(2).collect::<Vec<_>>().join("[]");
+    refused.into_vec().into_iter().map(|error| (field(&error.field_path), error.message)).collect()
 }
 
 #[test]
 fn each_rule_lets_pass_and_refuses() {
-    for example in examples() {
-        let message = example["message"].as_str().unwrap();
-        assert_eq!(checked(&object(&example["accepted"])), Ok(()), "{message}");
+    for example in read("rules.yaml") {
+        let rule = rule(&example);
+        assert_eq!(checked(&object(&example["accepted"])), Ok(()), "{rule:?}");
         let refused = object(&example["refused"]);
-        assert!(checked(&refused).is_err(), "{message}");
+        assert!(checked(&refused).is_err(), "{rule:?}");
         let refusals = refusals(&refused);
-        assert!(refusals.contains(message), "{message}: {refusals}");
+        assert!(refusals.contains(&rule), "{rule:?}: {refusals:?}");
     }
 }
 
 #[test]
 fn each_rule_of_the_definition_has_its_examples() {
-    fn messages(schema: &Value, found: &mut BTreeSet<String>) {
-        match schema {
-            Value::Object(fields) => {
-                let rules = fields.get("x-kubernetes-validations").and_then(Value::as_array);
-                found.extend(rules.into_iter().flatten().map(|rule| rule["message"].as_str().unwrap().to_owned()));
-                fields.values().for_each(|field| messages(field, found));
+    fn rules(schema: &Value, path: &str, found: &mut BTreeSet<(String, String)>) {
+        let of_field = schema["x-kubernetes-validations"].as_array().into_iter().flatten();
+        found.extend(of_field.map(|rule| (path.to_owned(), rule["message"].as_str().unwrap().to_owned())));
+        for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+            rules(field, format!("{path}.{name}").trim_start_matches('.'), found);
+        }
+        for (part, inner) in [("[]", &schema["items"]), ("{}", &schema["additionalProperties"])] {
+            if inner.is_object() {
+                rules(inner, &format!("{path}{part}"), found);
             }
-            Value::Array(entries) => entries.iter().for_each(|entry| messages(entry, found)),
-            _ => {}
         }
     }
     let definition: Value = serde_yaml::from_str(&crd_yaml()).unwrap();
-    let mut rules = BTreeSet::new();
-    messages(&definition, &mut rules);
-    let tried: BTreeSet<String> = examples().iter().map(|e| e["message"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(rules, tried);
+    let mut found = BTreeSet::new();
+    rules(&definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"], "", &mut found);
+    assert_eq!(found.len(), crd_yaml().matches(" rule: ").count(), "a rule stands elsewhere: {found:#?}");
+    assert_eq!(found, read("rules.yaml").iter().map(rule).collect());
+}
+
+#[test]
+fn what_an_api_server_refuses_without_a_rule_is_refused_offline() {
+    for example in read("shapes.yaml") {
+        assert!(checked(&object(&example)).is_err(), "{:?}", rule(&example));
+    }
 }

@@ -16,6 +16,8 @@ use crate::{cluster_is_anothers, until};
 #[derive(Clone)]
 pub struct Gateway {
     way: Way,
+    /// For how long a request whose connection ends is asked again.
+    again: Duration,
 }
 
 /// Inside the test's own cluster Services answer at their addresses. Any other is reached through its API server.
@@ -43,10 +45,26 @@ impl Gateway {
             let http = http.connect_timeout(Duration::from_secs(2)).timeout(Duration::from_secs(10)).build().unwrap();
             Way::Direct { http, base: format!("http://{address}") }
         };
-        Self { way }
+        Self { way, again: Duration::ZERO }
+    }
+
+    /// For callers that ask again, on another connection, where theirs ends: a gateway that dies takes those along that it has.
+    pub fn asked_again(&self) -> Self {
+        Self { again: Duration::from_secs(5), ..self.clone() }
     }
 
     async fn send(&self, method: http::Method, path: &str, body: Option<&Value>) -> Result<(u16, String), String> {
+        let began = Instant::now();
+        loop {
+            match self.send_once(method.clone(), path, body).await {
+                Err(_) if began.elapsed() < self.again => tokio::time::sleep(Duration::from_millis(20)).await,
+                answer => return answer,
+            }
+        }
+    }
+
+    /// The status and the text of an answer, or what has become of the connection.
+    async fn send_once(&self, method: http::Method, path: &str, body: Option<&Value>) -> Result<(u16, String), String> {
         let body = body.map(|body| body.to_string()).unwrap_or_default();
         match &self.way {
             Way::Direct { http, base } => {
@@ -181,6 +199,7 @@ impl Load {
             report.answered,
             &report.failed[..report.failed.len().min(10)]
         );
+        assert_eq!(report.by_fallback, 0, "of {}", report.answered);
         assert!(report.answered >= least, "only {} requests were made", report.answered);
         report
     }

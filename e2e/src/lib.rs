@@ -1,22 +1,26 @@
 //! What the cluster tests have in common. They run by `make e2e`; see `docs/kubernetes.md`.
 #![allow(clippy::unwrap_used, missing_docs)] // A test fails by panicking; what is public here is so for tests alone.
 
+mod admin;
 mod ask;
 mod audit;
 mod objects;
 mod place;
+mod programs;
 mod release;
 mod shell;
 mod store;
 mod web;
 
+pub use admin::Admin;
 pub use ask::{Gateway, Load, Report};
 pub use audit::{Request, requests};
 pub use objects::{Child, Model, ONE, sample_of};
-pub use place::{Place, on_cluster};
+pub use place::{Place, is_ready, on_cluster};
+pub use programs::Held;
 pub use release::{Release, image};
 pub use shell::{Output, helm, kubectl, kubectl_with};
-pub use store::{Store, secret, trained, versions};
+pub use store::{Store, secret, secret_of_none, trained, versions};
 
 use std::time::{Duration, Instant};
 

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Api;
 use unimodel_crds::{RefreshPhase, TaskStatus, UnifiedModel, UnifiedModelStatus};
 
-use crate::place::Place;
+use crate::place::{Place, is_ready};
 use crate::store::Store;
 use crate::until;
 
@@ -24,6 +24,16 @@ pub struct Model {
 pub struct Child {
     pub uid: String,
     pub restarts: i32,
+}
+
+impl Child {
+    pub fn of(pod: &Pod) -> Self {
+        let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+        Self {
+            uid: pod.metadata.uid.clone().unwrap(),
+            restarts: statuses.map(|container| container.restart_count).sum(),
+        }
+    }
 }
 
 impl Model {
@@ -83,20 +93,27 @@ impl Model {
         self.place.pods(&format!("unimodel.dev/model={},unimodel.dev/task={task}", self.name)).await
     }
 
+    /// Waits until the servers of a task are others than these, all of them ready, and these are gone.
+    pub async fn replaces(&self, task: &str, old: &[Pod], limit: Duration) {
+        let selector = format!("unimodel.dev/model={},unimodel.dev/task={task}", self.name);
+        until(&format!("{task} has other servers"), limit, async || {
+            // One that is going answers still.
+            let now = self.place.all_pods(&selector).await;
+            let is_new = |pod: &Pod| old.iter().all(|old| old.metadata.uid != pod.metadata.uid) && is_ready(pod);
+            if !now.is_empty() && now.iter().all(is_new) { Ok(()) } else { Err(format!("{:?}", names(&now))) }
+        })
+        .await;
+    }
+
     /// All pods of the model that are not going, by name.
     pub async fn children(&self) -> BTreeMap<String, Child> {
         let pods = self.place.pods(&format!("app.kubernetes.io/instance={}", self.name)).await;
-        let child = |pod: &Pod| Child {
-            uid: pod.metadata.uid.clone().unwrap(),
-            restarts: pod
-                .status
-                .iter()
-                .flat_map(|s| s.container_statuses.iter().flatten())
-                .map(|c| c.restart_count)
-                .sum(),
-        };
-        pods.iter().map(|pod| (pod.metadata.name.clone().unwrap(), child(pod))).collect()
+        pods.iter().map(|pod| (pod.metadata.name.clone().unwrap(), Child::of(pod))).collect()
     }
+}
+
+fn names(pods: &[Pod]) -> Vec<&str> {
+    pods.iter().filter_map(|pod| pod.metadata.name.as_deref()).collect()
 }
 
 fn condition<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a Condition> {

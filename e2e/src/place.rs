@@ -11,9 +11,10 @@ use kube::{Api, Client};
 
 use crate::ask::Gateway;
 use crate::objects::Model;
+use crate::programs::{Held, Programs};
 use crate::shell::{Output, kubectl, kubectl_with};
 use crate::store::Store;
-use crate::{query, seconds};
+use crate::{query, seconds, until};
 
 /// A namespace of one test.
 #[derive(Clone)]
@@ -41,6 +42,12 @@ pub fn on_cluster<F: Future<Output = ()>>(name: &'static str, limit: Duration, t
             Err(panic) => std::panic::resume_unwind(panic),
         }
     });
+}
+
+/// Whether a pod answers.
+pub fn is_ready(pod: &Pod) -> bool {
+    let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 impl Place {
@@ -108,8 +115,56 @@ impl Place {
 
     /// Pods that the selector matches, other than those that are going.
     pub async fn pods(&self, selector: &str) -> Vec<Pod> {
-        let all = self.api::<Pod>().list(&ListParams::default().labels(selector)).await.unwrap().items;
+        let all = self.all_pods(selector).await;
         all.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect()
+    }
+
+    /// Pods that the selector matches, also those that are going.
+    pub(crate) async fn all_pods(&self, selector: &str) -> Vec<Pod> {
+        self.api::<Pod>().list(&ListParams::default().labels(selector)).await.unwrap().items
+    }
+
+    /// Waits until a pod that the selector matches is so.
+    pub async fn pod(&self, selector: &str, what: &str, limit: Duration, is: impl Fn(&Pod) -> bool) -> Pod {
+        until(&format!("a pod {what}"), limit, async || {
+            let mut pods = self.pods(selector).await;
+            let found = pods.iter().position(&is);
+            found.map(|found| pods.remove(found)).ok_or_else(|| format!("{:#?}", pods.iter().map(|p| &p.status)))
+        })
+        .await
+    }
+
+    /// Ends the programs of these pods without a word to anybody. Where they cannot be reached, ends the pods in order.
+    pub fn kill(&self, pods: &[Pod]) {
+        match Programs::of(pods) {
+            Some(programs) => programs.signal("KILL"),
+            None => self.forget(pods),
+        }
+    }
+
+    /// As if their node were gone: the pods are no more, and nobody has heard a word of their programs.
+    pub fn lose(&self, pods: &[Pod]) {
+        // What is held does not hear the kubelet, which ends the pods in order.
+        let programs = Programs::of(pods).inspect(|programs| programs.signal("STOP"));
+        self.forget(pods);
+        if let Some(programs) = programs {
+            programs.signal("KILL");
+        }
+    }
+
+    fn forget(&self, pods: &[Pod]) {
+        let names: Vec<&str> = pods.iter().filter_map(|pod| pod.metadata.name.as_deref()).collect();
+        self.kubectl(&format!("delete pod {} --force --grace-period=0 --wait=false", names.join(" "))).well();
+    }
+
+    /// Lets the programs of these pods do nothing for a while; none where they cannot be reached.
+    pub fn hold(&self, pods: &[Pod]) -> Option<Held> {
+        Programs::of(pods).map(Held::new)
+    }
+
+    /// Lets the namespace take only pods that the strictest Pod Security Standard allows.
+    pub fn restrict(&self) {
+        kubectl(&format!("label namespace {} pod-security.kubernetes.io/enforce=restricted", self.namespace)).well();
     }
 
     fn keep_evidence(&self) {

@@ -1,8 +1,10 @@
 //! An operator of a test's own.
 
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
 
-use crate::place::Place;
+use crate::objects::Child;
+use crate::place::{Place, is_ready};
 use crate::shell::helm;
 use crate::until;
 
@@ -34,11 +36,26 @@ impl Release {
         helm(&format!("uninstall operator -n {} --wait", self.place.namespace)).well();
     }
 
-    /// Ends every operator without a word.
-    pub fn kill(&self) {
-        self.place
-            .kubectl("delete pods -l app.kubernetes.io/component=operator --force --grace-period=0 --wait=false")
-            .well();
+    pub async fn operators(&self) -> Vec<Pod> {
+        self.place.pods("app.kubernetes.io/component=operator").await
+    }
+
+    /// Ends every operator without a word, and waits until there is another.
+    pub async fn kill(&self) {
+        let old = self.operators().await;
+        self.place.kill(&old);
+        self.follows(&old).await;
+    }
+
+    /// Waits until there are other operators than these, and they know all that there is.
+    pub async fn follows(&self, old: &[Pod]) {
+        let old: Vec<Child> = old.iter().map(Child::of).collect();
+        until("another operator is there", crate::seconds(60), async || {
+            let now = self.operators().await;
+            let is_next = |pod: &Pod| is_ready(pod) && !old.contains(&Child::of(pod));
+            if !now.is_empty() && now.iter().all(is_next) { Ok(()) } else { Err(format!("{now:#?}")) }
+        })
+        .await;
     }
 
     pub async fn lease(&self) -> Lease {

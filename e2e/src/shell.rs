@@ -2,6 +2,11 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+/// No command waits for so long: nothing else ends one that does not end.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// How a command ended.
 #[derive(Debug)]
@@ -53,7 +58,15 @@ fn run(program: &str, words: &str, input: &str) -> Output {
         .unwrap_or_else(|error| panic!("{program}: {error}; `make e2e` has it on its PATH"));
     // One that ends without reading says why itself.
     let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes()));
+    let (ended, end) = channel::<()>();
+    let id = child.id().to_string();
+    let watch = std::thread::spawn(move || {
+        let is_late = end.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout);
+        is_late && Command::new("kill").arg(id).status().is_ok()
+    });
     let output = child.wait_with_output().unwrap();
+    drop(ended);
+    assert!(!watch.join().unwrap(), "{program} {words}: did not end within {LIMIT:?}");
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let said = format!("{program} {words}\n{printed}{}", String::from_utf8_lossy(&output.stderr));
     Output { succeeded: output.status.success(), said, printed }

@@ -119,7 +119,15 @@ fn bucket(address: &str) -> AmazonS3 {
 
 /// A Secret by which servers open the store, or do not.
 pub fn secret(place: &Place, name: &str, secret: &str) {
-    let endpoint = format!("http://store.{NAMESPACE}.svc:7070");
+    opens(place, name, secret, &format!("http://store.{NAMESPACE}.svc:7070"));
+}
+
+/// A Secret by which servers that start from now on find nobody where the store was.
+pub fn secret_of_none(place: &Place, name: &str) {
+    opens(place, name, SECRET, "http://127.0.0.1:1");
+}
+
+fn opens(place: &Place, name: &str, secret: &str, endpoint: &str) {
     let data = json!({
         "AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1",
         "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": secret,

@@ -1,5 +1,6 @@
 //! Certificates of control ports come to their end.
 
+use serde_json::Value;
 use unimodel_e2e::{Place, Release, on_cluster, query, sample_of, seconds, until, versions};
 
 #[test]
@@ -18,11 +19,22 @@ fn certificates_are_renewed_and_no_pod_restarts() {
         // Ten years have passed, as far as the Secret says: the next operator makes another authority.
         let past = "unimodel.dev/ca-renewal=2020-01-01T00:00:00Z unimodel.dev/renewal=2020-01-01T00:00:00Z";
         place.kubectl(&format!("annotate secret shop-tls --overwrite {past}")).well();
-        release.kill();
+        release.kill().await;
         until("there is another authority", seconds(60), async || {
             if authority() == first { Err("it is the same") } else { Ok(()) }.map_err(str::to_owned)
         })
         .await;
+
+        // What was done is a line of JSON, with the object and the number of the work on it.
+        let line = until("it is logged", seconds(10), async || {
+            let log = place.kubectl("logs -l app.kubernetes.io/component=operator --tail=-1").well();
+            let mut lines = log.lines().map(|line| serde_json::from_str::<Value>(line).expect(line));
+            lines.find(|line| line["fields"]["message"] == "certificates renewed").ok_or(log)
+        })
+        .await;
+        assert_eq!(line["level"], "INFO");
+        assert_eq!(line["span"]["object"], format!("{}/shop", place.namespace));
+        assert!(line["span"]["id"].as_str().is_some_and(|id| id.len() == 8), "{line}");
 
         // Servers take it once the kubelet has brought it, and hear the operator again.
         let [_, second] = versions();

@@ -7,9 +7,9 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::runtime::{WatchStreamExt, watcher};
 use unimodel_e2e::{Place, Store, cluster_is_anothers, kubectl, on_cluster, query, sample_of, seconds, until};
 
-/// A server that few requests keep busy.
+/// A server that few requests keep busy: so few as there are where the machine has other work.
 const TIGHT: &str = "
-  - {name: tight, resources: {requests: {cpu: 10m}, limits: {cpu: 100m}}}
+  - {name: tight, resources: {requests: {cpu: 40m}, limits: {cpu: 50m}}}
 ";
 
 fn shop(store: &Store, replicas: &str) -> String {
@@ -41,7 +41,7 @@ fn load_adds_servers_calm_takes_them_away_and_no_hand_over_loses_one() {
         // One that is elastic from the start begins with its least, also when its pods change before anything scales it.
         let (model, gateway) = place.serve(&shop(&store, "{min: 2, max: 3}")).await;
         place.kubectl("get hpa shop-search").well();
-        place.apply(&shop(&store, "{min: 2, max: 3}").replace("cpu: 10m", "cpu: 11m"));
+        place.apply(&shop(&store, "{min: 2, max: 3}").replace("cpu: 40m", "cpu: 41m"));
         model.ready(seconds(60)).await;
         let asked = place.kubectl("get deployment shop-search -o jsonpath={.spec.replicas}").well();
         assert_eq!(asked, "2");

@@ -25,6 +25,7 @@ fn requested(pod: &Pod, what: &str) -> Option<String> {
 #[ignore = "needs a cluster: make e2e"]
 fn four_tasks_answer_each_in_its_environment() {
     on_cluster("sample", seconds(180), async |place: Place| {
+        place.restrict();
         let store = place.store().await;
         let document = sample(&store.uri);
         place.apply(&serde_yaml::to_string(&document).unwrap());

@@ -1,5 +1,6 @@
 //! What is wrong with a task is said by its condition, in words that lead to the cause; other tasks serve.
 
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 use unimodel_e2e::{Place, kubectl, on_cluster, sample_of, seconds, secret, until, versions};
 
@@ -24,7 +25,13 @@ fn a_device_that_no_node_has_is_said_in_the_schedulers_words() {
         let document = sample_of(&store, tasks).replace("  hardwareClasses:\n", &format!("  hardwareClasses:{GPU}"));
         place.apply(&document);
         let model = place.model("shop");
-        let said = model.reason("search", "Unschedulable", seconds(60)).await;
+        // Within seconds of the scheduler's own words.
+        let unscheduled = |pod: &Pod| {
+            let mut conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+            conditions.any(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
+        };
+        place.pod("unimodel.dev/task=search", "is not scheduled", seconds(60), unscheduled).await;
+        let said = model.reason("search", "Unschedulable", seconds(15)).await;
         assert!(said.contains("Insufficient nvidia.com/gpu"), "{said}");
         model.reason("related", "Serving", seconds(90)).await;
 
@@ -46,15 +53,27 @@ fn what_is_missing_in_the_store_is_named() {
 
         secret(&place, "store", "wrong");
         place.apply(&sample_of(&store, "  - {name: search, hardwareClass: small}"));
-        let said = model.reason("search", "StoreDenied", seconds(90)).await;
+        let runs = |pod: &Pod| {
+            let mut states = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+            states.any(|container| container.state.as_ref().is_some_and(|state| state.running.is_some()))
+        };
+        place.pod("unimodel.dev/task=search", "runs", seconds(60), runs).await;
+        let said = model.reason("search", "StoreDenied", seconds(15)).await;
         assert!(said.contains(&store.uri), "{said}");
 
-        // The right key is taken without another edit, and a pinned version that is not there is named.
+        // The right key is taken by servers that start, without an edit of the object; those that run take it too, once the
+        // kubelet has brought it (credentials.rs).
         secret(&place, "store", "secret");
-        let pinned = sample_of(&store, "  - {name: search, hardwareClass: small}")
-            .replace("channel: stable", &format!("version: {second}"));
+        place.kubectl("rollout restart deployment shop-search").well();
+        model.ready(seconds(90)).await;
+        assert_eq!(model.task("search").await.unwrap().active_version.as_ref(), Some(&first));
+
+        // A pinned version that is not there is named.
         place.kubectl("delete um shop --wait").well();
-        place.apply(&pinned);
+        place.apply(
+            &sample_of(&store, "  - {name: search, hardwareClass: small}")
+                .replace("channel: stable", &format!("version: {second}")),
+        );
         let said = model.reason("search", "VersionNotFound", seconds(90)).await;
         assert!(said.contains(&second), "{said}");
 
@@ -85,7 +104,16 @@ fn a_pod_that_cannot_run_says_why() {
             sample_of(&store, tasks).replace("  hardwareClasses:\n", &format!("  hardwareClasses:\n{tight}"));
         place.apply(&document);
         let model = place.model("shop");
-        let said = model.reason("search", "OOMKilled", seconds(90)).await;
+        let ended = |pod: &Pod| {
+            let mut states = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+            states.any(|container| {
+                let states = [&container.state, &container.last_state];
+                let mut ends = states.into_iter().flatten().filter_map(|state| state.terminated.as_ref());
+                ends.any(|end| end.reason.as_deref() == Some("OOMKilled"))
+            })
+        };
+        place.pod("unimodel.dev/task=search", "was ended by the kernel", seconds(90), ended).await;
+        let said = model.reason("search", "OOMKilled", seconds(15)).await;
         assert!(said.contains("memory"), "{said}");
         let said = model.reason("category", "CrashLoop", seconds(90)).await;
         assert!(said.contains("exit code 1") && said.contains("cargo feature `cuda`"), "{said}");

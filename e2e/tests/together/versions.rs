@@ -1,8 +1,17 @@
 //! A new version in the store: each task takes it at its own time, whole or not at all.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use unimodel_crds::RefreshPhase;
-use unimodel_e2e::{Place, Store, on_cluster, sample_of, seconds, until, versions};
+use unimodel_e2e::{Place, Store, on_cluster, sample_of, seconds, trained, until, versions};
+
+/// The SHA-256 of a version's weights, as it was published.
+fn weights(version: &str) -> String {
+    let file = trained().join("versions").join(version).join("manifest.json");
+    let manifest: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let files = manifest["files"].as_array().unwrap();
+    let weights = files.iter().find(|file| file["path"] == "model.safetensors").unwrap();
+    weights["sha256"].as_str().unwrap().to_owned()
+}
 
 const TASKS: &str = "
   - {name: search, hardwareClass: small, replicas: {min: 2}, timeout: {default: 3s, max: 5s}, refresh: {schedule: '* * * * *'}}
@@ -36,7 +45,7 @@ fn each_task_takes_a_version_at_its_own_time_and_refuses_a_damaged_one() {
         .await;
         assert_eq!(failed.reason.as_deref(), Some("DigestMismatch"));
         let message = failed.message.unwrap();
-        assert!(message.contains("model.safetensors") && message.contains("SHA-256"), "{message}");
+        assert!(message.contains("model.safetensors") && message.contains(&weights(&second)), "{message}");
         assert_eq!(model.task("search").await.unwrap().active_version.as_deref(), Some(first.as_str()));
 
         // Whole, it is taken when the task's next time comes.
@@ -59,8 +68,9 @@ fn each_task_takes_a_version_at_its_own_time_and_refuses_a_damaged_one() {
 
         // A pod that starts now takes the pinned version, whatever the channel says.
         store.promote(&first).await;
+        let old = model.servers("related").await;
         place.kubectl("scale deployment shop-related --replicas=0").well();
-        model.ready(seconds(60)).await;
+        model.replaces("related", &old, seconds(90)).await;
         let answer = gateway.answers("related", &json!({"source_item": "1"}), seconds(60)).await;
         assert_eq!(answer["modelVersion"], second.as_str());
     });

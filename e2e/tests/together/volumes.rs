@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::json;
 use unimodel_e2e::{
-    ONE, Place, cluster_is_anothers, kubectl, kubectl_with, on_cluster, query, sample_of, seconds, trained, until,
-    versions,
+    ONE, Place, cluster_is_anothers, kubectl, kubectl_with, on_cluster, query, sample_of, seconds, secret_of_none,
+    trained, versions,
 };
 
 /// Whether the node is this machine, whose directories a test can make.
@@ -90,20 +90,11 @@ fn a_pod_that_starts_finds_what_another_has_fetched() {
         let before = kept();
         assert!(before.len() == 1 && before[0].starts_with(&first), "{before:?}");
 
-        // The next pod comes up though the store is away: it has no key any more.
-        unimodel_e2e::secret(&place, "store", "wrong");
-        let name = model.servers("search").await.remove(0).metadata.name.unwrap();
-        place.kubectl(&format!("delete pod {name} --wait=false")).well();
-        until("another pod answers", seconds(60), async || {
-            let now = model.servers("search").await;
-            if now.iter().any(|pod| pod.metadata.name.as_ref() == Some(&name)) {
-                Err("the old one is there")
-            } else {
-                Ok(())
-            }
-            .map_err(str::to_owned)
-        })
-        .await;
+        // The next pod comes up though the store is away, as far as it can see.
+        secret_of_none(&place, "store");
+        let old = model.servers("search").await;
+        place.kubectl(&format!("delete pod {} --wait=false", old[0].metadata.name.as_ref().unwrap())).well();
+        model.replaces("search", &old, seconds(90)).await;
         gateway.answers("search", &query(), seconds(60)).await;
         assert_eq!(kept(), before);
     });

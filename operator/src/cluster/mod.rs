@@ -207,7 +207,9 @@ impl Worker {
     async fn work(&self, key: &observed::Key) {
         let begun = Instant::now();
         let id: u32 = rand::random();
-        let span = tracing::info_span!("reconcile", namespace = &*key.0, name = &*key.1, id = format!("{id:08x}"));
+        // Not `name`, which is the span's own in a line of JSON.
+        let object = format!("{}/{}", key.0, key.1);
+        let span = tracing::info_span!("reconcile", object, id = format!("{id:08x}"));
         let result = self.reconciler.reconcile(key).instrument(span.clone()).await;
         let _entered = span.enter();
         let took = begun.elapsed();

@@ -2,4 +2,5 @@
 #![allow(clippy::unwrap_used)]
 
 mod children;
+mod image;
 mod rules;
