@@ -5,9 +5,9 @@ WORKDIR /src
 COPY . .
 # --remap-path-prefix and fixed packages (Cargo.lock): the same sources give the same programs.
 RUN RUSTFLAGS="--remap-path-prefix=/src=. --remap-path-prefix=/usr/local/cargo=cargo" \
-    cargo build --release --locked --workspace --bin unimodel-operator --bin unimodel-server --bin unimodel-gateway
+    cargo build --profile image --locked --workspace --bin unimodel-operator --bin unimodel-server --bin unimodel-gateway
 RUN scripts/rootfs.sh /rootfs \
- && install -s target/release/unimodel-operator target/release/unimodel-server target/release/unimodel-gateway /rootfs/usr/bin
+ && install -s target/image/unimodel-operator target/image/unimodel-server target/image/unimodel-gateway /rootfs/usr/bin
 
 FROM scratch
 ARG VERSION=0.1.0

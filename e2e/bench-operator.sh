@@ -21,8 +21,8 @@ fi
 [ $# -gt 0 ] || set -- 100x1 300x1 1000x1 250x4 100x1+
 
 if [ -z "${UNIMODEL_OPERATOR:-}" ]; then
-    $CARGO build --release -p unimodel-operator >&2
-    UNIMODEL_OPERATOR=$PWD/target/release/unimodel-operator
+    $CARGO build --profile image -p unimodel-operator >&2
+    UNIMODEL_OPERATOR=$PWD/target/image/unimodel-operator
 fi
 # It has little to do itself: what the tests have built already is good enough.
 bench() { # With the words before cargo.

@@ -22,7 +22,7 @@ fn words(dockerfile: &str, before: &str, prefix: &str) -> BTreeSet<String> {
 fn the_dockerfile_builds_and_copies_programs_that_there_are() {
     let dockerfile = read("Dockerfile");
     let built = words(&dockerfile, "--bin", "");
-    assert_eq!(built, words(&dockerfile, "", "target/release/"), "what is built is what is copied");
+    assert_eq!(built, words(&dockerfile, "", "target/image/"), "what is built is what is copied");
     for program in &built {
         let manifest = read(&format!("{}/Cargo.toml", program.trim_start_matches("unimodel-")));
         assert!(manifest.contains(&format!("[[bin]]\nname = \"{program}\"\n")), "{program}: {manifest}");
