@@ -12,7 +12,7 @@ use crate::conditions::ready_reason;
 const QUIET: Duration = Duration::from_secs(1);
 
 /// For how long it waits while much else is to be done.
-const BUSY: Duration = Duration::from_secs(60);
+const BUSY: Duration = Duration::from_secs(20);
 
 /// Reasons of what comes up as it should.
 const PASSING: [&str; 2] = ["Starting", "GatewayStarting"];
