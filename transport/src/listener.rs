@@ -15,8 +15,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use crate::preface::PromptPreface;
-use crate::stalled::StalledWrites;
+use crate::timed::TimedStream;
 
 /// What a connection may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,8 +84,7 @@ where
             // Finished connections are collected as they end.
             Some(_) = tasks.join_next() => continue,
         };
-        let stream = StalledWrites::new(stream, limits.write_timeout);
-        let io = TokioIo::new(PromptPreface::new(stream, limits.header_timeout));
+        let io = TokioIo::new(TimedStream::new(stream, limits.header_timeout, limits.write_timeout));
         let connection = builder.serve_connection(io, service.clone()).into_owned();
         let connection = connections.watch(connection);
         tasks.spawn(async move {
