@@ -1,5 +1,6 @@
 //! Where threads run, and how urgently.
 
+use std::any::Any;
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use std::{io, panic, thread};
@@ -62,6 +63,12 @@ pub fn keep_rayon_to_one_thread() -> Result<(), rayon::ThreadPoolBuildError> {
         }
     };
     rayon::ThreadPoolBuilder::new().num_threads(1).thread_name(|_| "prepare".into()).start_handler(lower).build_global()
+}
+
+/// What a thread said when it panicked, where it is text.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> Option<&str> {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
 }
 
 /// Lets so many threads, this one among them, do pieces of work, each the first that is left. Each thread begins with

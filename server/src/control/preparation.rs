@@ -1,6 +1,5 @@
 //! Preparing a version, on a thread of its own.
 
-use std::any::Any;
 use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError};
@@ -11,7 +10,7 @@ use unimodel_model::store::StoreError;
 use unimodel_model::version::{Digest, Manifest, PartlyVerified};
 
 use super::{Control, Facts, Failure, Prepared, Step, Ticket};
-use crate::compute::threads::lower_priority_of_current_thread;
+use crate::compute::threads::{lower_priority_of_current_thread, panic_message};
 use crate::metrics::{ReloadLabels, ReloadResult};
 use crate::runtime::{LoadError, LoadedVersion};
 
@@ -48,7 +47,10 @@ pub(super) fn spawn(control: Arc<Control>, ticket: Ticket, schema: Option<Digest
         let _one_at_a_time = control.preparing.lock().unwrap_or_else(PoisonError::into_inner);
         let prepare = || prepare(&control, &ticket, schema);
         let ended = std::panic::catch_unwind(AssertUnwindSafe(prepare)).unwrap_or_else(|panic| {
-            Err(Ended::Failed(Failure::internal(format!("preparing panicked: {}", said(&*panic)))))
+            Err(Ended::Failed(Failure::internal(format!(
+                "preparing panicked: {}",
+                panic_message(&*panic).unwrap_or("the log has the place")
+            ))))
         });
         match ended {
             Ok(prepared) => finish(&control, &ticket, Ok(prepared)),
@@ -59,12 +61,6 @@ pub(super) fn spawn(control: Arc<Control>, ticket: Ticket, schema: Option<Digest
     if let Err(error) = spawn_low_priority("prepare", run) {
         finish(&failing, &failed, Err(Failure::internal(format!("no thread to prepare: {error}"))));
     }
-}
-
-/// What a panic said.
-fn said(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("the log has the place")
 }
 
 fn finish(control: &Arc<Control>, ticket: &Ticket, result: Result<Prepared, Failure>) {

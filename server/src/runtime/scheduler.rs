@@ -18,7 +18,7 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use super::queue::{Queue, Stage, Ticket, Work};
 use crate::compute::scratch::Scratch;
-use crate::compute::threads::{allowed_cores, pin_current_thread};
+use crate::compute::threads::{allowed_cores, panic_message, pin_current_thread};
 
 /// Something to compute, in stages of one or more pieces.
 pub(super) trait Job: Send + Sync + 'static {
@@ -318,9 +318,7 @@ impl<J: Job> Shared<J> {
     }
 
     fn panicked(&self, panic: &(dyn Any + Send), what: &str) {
-        let message = panic.downcast_ref::<String>().map(String::as_str);
-        let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-        tracing::error!(panic = message, "{what}");
+        tracing::error!(panic = panic_message(panic).unwrap_or("no message"), "{what}");
         self.gauges.panics.inc();
     }
 }
