@@ -6,21 +6,27 @@ use std::time::Duration;
 
 use prost::Message;
 use prost_types::value::Kind;
+use serde_json::Value as Json;
 use tokio::process::Command;
 use unimodel_protocol::v1;
 
 /// What h2load sends.
 pub(crate) struct Load {
     request: tempfile::NamedTempFile,
-    address: SocketAddr,
+    url: String,
+    headers: &'static [&'static str],
     connections: usize,
     streams: usize,
+    /// A second, on each connection; as fast as answers come where there is none.
+    rate: Option<usize>,
 }
 
 /// What came of it.
 pub(crate) struct Outcome {
     pub(crate) per_second: f64,
     pub(crate) failed: u64,
+    /// By the hundreds of their HTTP status, from 2xx on.
+    pub(crate) statuses: [u64; 4],
     /// Of each request, in milliseconds, rising.
     latencies: Vec<f64>,
 }
@@ -47,7 +53,22 @@ impl Load {
         // gRPC over HTTP/2, "Length-Prefixed-Message".
         let frame = [&[0][..], &(message.len() as u32).to_be_bytes(), &message].concat();
         std::fs::write(file.path(), frame).expect("to write the request");
-        Self { request: file, address, connections, streams }
+        let url = format!("http://{address}/unimodel.v1.RankingService/Rank");
+        let headers = &["content-type: application/grpc", "te: trailers"];
+        Self { request: file, url, headers, connections, streams, rate: None }
+    }
+
+    /// The same request by REST, on HTTP/2.
+    pub(crate) fn json(address: SocketAddr, task: &str, body: &Json, connections: usize, streams: usize) -> Self {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), body.to_string()).expect("to write the request");
+        let url = format!("http://{address}/v1/tasks/{task}:rank");
+        Self { request: file, url, headers: &["content-type: application/json"], connections, streams, rate: None }
+    }
+
+    /// The same at so many a second in all, whatever becomes of them, as far as `streams` reach.
+    pub(crate) fn at_rate(self, per_second: f64) -> Self {
+        Self { rate: Some((per_second / self.connections as f64).ceil() as usize), ..self }
     }
 
     pub(crate) async fn run(&self, length: Length) -> Outcome {
@@ -56,7 +77,8 @@ impl Load {
         let mut command = Command::new("h2load");
         command
             .args(["-c", &self.connections.to_string(), "-m", &self.streams.to_string()])
-            .args(["-H", "content-type: application/grpc", "-H", "te: trailers"])
+            .args(self.headers.iter().flat_map(|header| ["-H", header]))
+            .args(self.rate.map(|rate| format!("--rps={rate}")))
             .arg("-d")
             .arg(self.request.path())
             .arg(format!("--log-file={}", log.path().display()));
@@ -64,8 +86,8 @@ impl Load {
             Length::Requests(count) => command.args(["-n", &count.to_string()]),
             Length::Time(time) => command.args(["-D", &time.as_secs_f64().to_string()]),
         };
-        let command = command.arg(format!("http://{}/unimodel.v1.RankingService/Rank", self.address));
-        let output = command.stdin(Stdio::null()).output().await.expect("h2load (Debian nghttp2-client)");
+        let output =
+            command.arg(&self.url).stdin(Stdio::null()).output().await.expect("h2load (Debian nghttp2-client)");
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
         let number = |after: &str, before: &str| -> Option<f64> {
@@ -89,6 +111,9 @@ impl Load {
                 .map(|seconds| latencies.len() as f64 / seconds)
                 .or_else(|| number("finished in", " req/s"))
                 .unwrap_or_else(|| panic!("no rate in {text}")),
+            statuses: ["2xx", "3xx", "4xx", "5xx"].map(|of| {
+                number("status codes:", &format!(" {of}")).unwrap_or_else(|| panic!("no statuses in {text}")) as u64
+            }),
             failed: number("succeeded,", " failed").unwrap_or_else(|| panic!("no count in {text}")) as u64,
             latencies,
         }

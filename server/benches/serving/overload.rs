@@ -1,47 +1,36 @@
 //! Ten times the load that the server can bear.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use futures::future::join_all;
-use tokio::task::JoinSet;
-use tokio::time::Instant;
-use tonic::Code;
-use tonic::transport::Channel;
-use unimodel_protocol::v1::ranking_service_client::RankingServiceClient;
+use serde_json::json;
 
 use crate::fixture::Recipe;
-use crate::process::{Server, all_items};
+use crate::load::{Length, Load};
+use crate::process::Server;
 use crate::store::Versions;
-use crate::{Setup, resident};
+use crate::{Setup, median, resident, rounds};
 
-const TIME: Duration = Duration::from_secs(8);
+/// Of a round's halves, which take turns: the machine's own speed changes from minute to minute.
+const TIME: Duration = Duration::from_secs(4);
+
 const CONNECTIONS: usize = 8;
 
-/// What became of requests.
-#[derive(Default)]
-struct Counts {
-    answered: AtomicU64,
-    refused: AtomicU64,
-    late: AtomicU64,
-    other: AtomicU64,
-}
+/// So many on each connection are never reached: what is refused ends at once.
+const STREAMS: usize = 100;
 
-async fn ask(mut client: RankingServiceClient<Channel>, counts: Arc<Counts>) {
-    let count = match client.rank(all_items("search")).await {
-        Ok(_) => &counts.answered,
-        Err(status) if status.code() == Code::ResourceExhausted => &counts.refused,
-        Err(status) if status.code() == Code::DeadlineExceeded => &counts.late,
-        Err(_) => &counts.other,
-    };
-    count.fetch_add(1, Ordering::Relaxed);
-}
+/// Items of a request: work enough that to offer it, and to refuse it, costs little beside it. The same cores do both, so
+/// twice the items halve what that takes of them.
+const ITEMS: [usize; 2] = [200_000, 400_000];
 
 pub(crate) async fn measure() {
+    for items in ITEMS {
+        measure_with(items).await;
+    }
+}
+
+async fn measure_with(items: usize) {
     let store = Versions::new();
-    // Work enough a request that offering it costs little beside it.
-    let version = store.publish_changed(&Recipe { items: 200_000, ..Recipe::default() }, |_| {}).await;
+    let version = store.publish_changed(&Recipe { items, ..Recipe::default() }, |_| {}).await;
     store.promote(&version).await;
     let setup = Setup {
         workers: 2,
@@ -50,51 +39,71 @@ pub(crate) async fn measure() {
         ..Setup::new(store.url())
     };
     let server = Server::ready(setup).await;
-    let clients = join_all((0..CONNECTIONS).map(|_| server.grpc())).await;
+    let request = json!({"candidates": {"all": true}, "limit": 5});
+    let load = |streams| Load::json(server.data, "search", &request, CONNECTIONS, streams);
+    // Always a few at a time.
+    let closed = load(1);
+    closed.run(Length::Time(TIME / 2)).await;
 
-    // The peak: always a few at a time.
-    let counts = Arc::new(Counts::default());
-    let end = Instant::now() + TIME;
-    let streams = (0..CONNECTIONS).map(|at| {
-        let (client, counts) = (clients[at].clone(), counts.clone());
-        async move {
-            while Instant::now() < end {
-                ask(client.clone(), counts.clone()).await;
-            }
-        }
-    });
-    join_all(streams).await;
-    let peak = counts.answered.load(Ordering::Relaxed) as f64 / TIME.as_secs_f64();
-    let memory = resident(server.pid());
-
-    // Ten times that, whatever becomes of it.
-    let counts = Arc::new(Counts::default());
-    let mut requests = JoinSet::new();
-    let (begin, mut offered, mut most) = (Instant::now(), 0u64, memory);
-    let mut tick = tokio::time::interval(Duration::from_millis(5));
-    while begin.elapsed() < TIME {
-        tick.tick().await;
-        let due = (begin.elapsed().as_secs_f64() * 10.0 * peak) as u64;
-        while offered < due {
-            requests.spawn(ask(clients[offered as usize % CONNECTIONS].clone(), counts.clone()));
-            offered += 1;
-        }
-        if offered.is_multiple_of(16) {
-            most = most.max(resident(server.pid()));
-        }
-        while requests.try_join_next().is_some() {}
+    let mut ratios = Vec::new();
+    for _ in 0..rounds() {
+        let peak = phase(&server, &closed).await;
+        // Ten times that, whatever becomes of it.
+        let over = phase(&server, &load(STREAMS).at_rate(10.0 * peak.answered)).await;
+        ratios.push(over.answered / peak.answered);
+        println!(
+            "{items} items a request: peak {:.0} req/s, {:.2} cores; offered {:.0} req/s: {:.0} answered in time ({:.2}x), \
+             {:.2} cores; {:.0} refused, {:.0} late, {:.0} else; memory {:.0} MiB at peak, {:.0} at most",
+            peak.answered,
+            peak.cores,
+            over.answered + over.refused + over.late + over.other,
+            over.answered,
+            over.answered / peak.answered,
+            over.cores,
+            over.refused,
+            over.late,
+            over.other,
+            peak.memory,
+            over.memory,
+        );
     }
-    let seconds = begin.elapsed().as_secs_f64();
-    while requests.join_next().await.is_some() {}
-    let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-    let goodput = count(&counts.answered) as f64 / seconds;
-    println!(
-        "peak {peak:.0} req/s; offered {:.0} req/s: {goodput:.0} answered in time ({:.2}x; asked 0.90), {} refused, {} late, {} else; \
-         memory {memory:.0} MiB at peak, {most:.0} at most",
-        offered as f64 / seconds,
-        goodput / peak,
-        count(&counts.refused),
-        count(&counts.late),
-        count(&counts.other),
-    );
+    println!("{items} items a request: {:.2}x in the median; asked 0.90", median(ratios));
+}
+
+/// What a load came to, a second.
+struct Phase {
+    answered: f64,
+    refused: f64,
+    late: f64,
+    other: f64,
+    /// What the server had of the processors.
+    cores: f64,
+    /// What it had of the memory at most, in MiB.
+    memory: f64,
+}
+
+async fn phase(server: &Server, load: &Load) -> Phase {
+    let (before, begin) = (processor_seconds(server.pid()), Instant::now());
+    let outcome = load.run(Length::Time(TIME));
+    tokio::pin!(outcome);
+    let (mut memory, mut tick) = (0f64, tokio::time::interval(Duration::from_millis(50)));
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut outcome => break outcome,
+            _ = tick.tick() => memory = memory.max(resident(server.pid())),
+        }
+    };
+    let cores = (processor_seconds(server.pid()) - before) / begin.elapsed().as_secs_f64();
+    let [answered, other, refused, late] = outcome.statuses.map(|count| count as f64 / TIME.as_secs_f64());
+    Phase { answered, refused, late, other, cores, memory }
+}
+
+/// What a process has had of the processors, its threads together.
+fn processor_seconds(pid: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name, which stands in brackets, may have spaces.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(f64::NAN);
+    // A hundred a second: see proc_pid_stat(5), utime and stime.
+    (ticks(11) + ticks(12)) / 100.0
 }
