@@ -8,6 +8,7 @@ pub mod listener;
 mod owner;
 pub mod problem;
 pub mod statistics;
+mod taken;
 pub mod telemetry;
 mod timed;
 pub mod timeout;

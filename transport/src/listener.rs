@@ -8,13 +8,14 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::service::Service;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use crate::taken::Untaken;
 use crate::timed::TimedStream;
 
 /// What a connection may do.
@@ -27,6 +28,8 @@ pub struct ConnectionLimits {
     pub header_timeout: Duration,
     /// How long a client may take nothing of its answer.
     pub write_timeout: Duration,
+    /// How long a client may take for an answer, or a piece of one that comes in pieces, from when it is there.
+    pub answer_timeout: Duration,
     /// Header fields of an HTTP/1.1 request.
     pub headers: usize,
     /// Bytes of a request's header.
@@ -43,6 +46,7 @@ impl Default for ConnectionLimits {
             connections: 4096,
             header_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
+            answer_timeout: Duration::from_secs(120),
             headers: 64,
             header_bytes: 16 << 10,
             streams: 1024,
@@ -64,7 +68,7 @@ pub async fn serve<S, B>(
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
-    B: Body + Send + 'static,
+    B: Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
@@ -85,11 +89,21 @@ where
             Some(_) = tasks.join_next() => continue,
         };
         let io = TokioIo::new(TimedStream::new(stream, limits.header_timeout, limits.write_timeout));
-        let connection = builder.serve_connection(io, service.clone()).into_owned();
-        let connection = connections.watch(connection);
+        let untaken = Untaken::default();
+        let (service, answers) = (service.clone(), untaken.clone());
+        let service = service_fn(move |request| {
+            let (answer, answers) = (service.call(request), answers.clone());
+            async move { answer.await.map(|response| response.map(|body| answers.watch(body))) }
+        });
+        let connection = connections.watch(builder.serve_connection(io, service).into_owned());
         tasks.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error, "connection ended");
+            tokio::select! {
+                ended = connection => if let Err(error) = ended {
+                    tracing::debug!(error, "connection ended");
+                },
+                () = untaken.late(limits.answer_timeout) => {
+                    tracing::debug!("a client does not take its answers: its connection is cut");
+                }
             }
             drop(permit);
         });

@@ -105,6 +105,42 @@ async fn a_client_that_takes_no_answer_is_cut() {
 }
 
 #[tokio::test]
+async fn a_client_that_opens_no_window_for_its_answer_is_cut() {
+    let answer_timeout = Duration::from_millis(100);
+    let server =
+        Server::with(Plain::new(), ConnectionLimits { connections: 1, answer_timeout, ..Default::default() }).await;
+    let connect = async |window: u32| {
+        let stream = TcpStream::connect(server.address).await.unwrap();
+        let mut builder = h2::client::Builder::new();
+        let (client, connection) =
+            builder.initial_window_size(window).handshake::<_, bytes::Bytes>(stream).await.unwrap();
+        (client, tokio::spawn(connection))
+    };
+    let ask = async |client: &mut h2::client::SendRequest<bytes::Bytes>| {
+        let request = http::Request::get("http://x/v1/tasks").body(()).unwrap();
+        client.send_request(request, true).unwrap().0.await.unwrap().into_body()
+    };
+    // None at all, and less than there is: the rest is held behind the first byte.
+    for window in [0, 1] {
+        let (mut client, connection) = connect(window).await;
+        let answer = ask(&mut client).await;
+        let ended = tokio::time::timeout(Duration::from_secs(30), connection).await;
+        assert!(ended.is_ok(), "window {window}: the connection is held");
+        drop(answer);
+    }
+    // Who takes answers keeps the connection.
+    let (mut client, _connection) = connect(65_535).await;
+    let begin = std::time::Instant::now();
+    while begin.elapsed() < 4 * answer_timeout {
+        let mut answer = ask(&mut client).await;
+        while let Some(data) = answer.data().await {
+            let count = data.unwrap().len();
+            answer.flow_control().release_capacity(count).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
 async fn connections_over_the_limit_wait() {
     let limits = ConnectionLimits { connections: 1, ..Default::default() };
     let server = Server::with(Plain::new(), limits).await;
