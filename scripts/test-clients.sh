@@ -1,8 +1,8 @@
 #!/bin/sh
 # Asks a running server through clients that others wrote: tritonclient and kserve from PyPI, and grpcurl.
 # Usage: scripts/test-clients.sh ADDRESS TASK ITEM_ID ITEM_ID
-# The task must rank without a required context element. Needs python3 and Go; installs half a gigabyte under the cache
-# once per version.
+# The task must rank without a required context element; what the documents show asks `search` of the sample's schema.
+# Needs python3 and Go; installs half a gigabyte under the cache once per version.
 set -eu
 
 [ $# -eq 4 ] || { echo "usage: $0 ADDRESS TASK ITEM_ID ITEM_ID" >&2; exit 2; }
@@ -47,3 +47,4 @@ trap 'rm -f "$protoset"' EXIT
 "$grpcurl" -plaintext -protoset-out "$protoset" "$address" describe inference.GRPCInferenceService >/dev/null
 "$venv/bin/python" "$clients/triton.py" "$address" "$task" "$first" "$second" "$protoset"
 "$venv/bin/python" "$clients/kserve_client.py" "$address" "$task" "$first" "$second"
+"$venv/bin/python" "$clients/documents.py" "$address" "$(dirname "$grpcurl")"
