@@ -5,10 +5,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 helm=$(e2e/kubernetes/build.sh helm)/helm
 
-render() { # FOLDER: manifests and the chart's copy of the definition
+render() { # FOLDER: manifests, and the chart of the definition with the copy that they are rendered from
     local made='# Made by `make generate` from charts; edit those.'
     local image='# The image unimodel:0.1.0 can be had nowhere: build and push it (docs/kubernetes.md), and put its name in both places.'
-    cp crds/unifiedmodels.yaml "$1/definition.yaml"
+    cp -r charts/unimodel-crds "$1"
+    cp crds/unifiedmodels.yaml "$1/unimodel-crds/files/"
     {
         echo "$made"
         echo "# All that all namespaces need:"
@@ -16,7 +17,7 @@ render() { # FOLDER: manifests and the chart's copy of the definition
         echo "$image"
         echo '---'
         printf 'apiVersion: v1\nkind: Namespace\nmetadata:\n  name: unimodel-system\n'
-        "$helm" template unimodel-crds charts/unimodel-crds
+        "$helm" template unimodel-crds "$1/unimodel-crds"
         "$helm" template unimodel charts/unimodel --namespace unimodel-system
     } >"$1/install.yaml"
     {
@@ -42,7 +43,7 @@ while read -r made file; do
         stale=1
     fi
 done <<'FILES'
-definition.yaml charts/unimodel-crds/files/unifiedmodels.yaml
+unimodel-crds/files/unifiedmodels.yaml charts/unimodel-crds/files/unifiedmodels.yaml
 install.yaml manifests/install.yaml
 namespace-install.yaml manifests/namespace-install.yaml
 FILES
