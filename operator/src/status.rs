@@ -109,6 +109,7 @@ fn task_ready(task: &Task, wanted: usize, replicas: &[&Replica], before: Option<
     }
     let count = match outdated {
         0 => format!("{ready} of {wanted} servers answer"),
+        1 => format!("{current} of {wanted} servers are replaced, and an old one answers"),
         _ => format!("{current} of {wanted} servers are replaced, and {outdated} old ones answer"),
     };
     let trouble = replicas.iter().filter(|replica| !replica.ready()).find_map(|replica| trouble(task, replica));
