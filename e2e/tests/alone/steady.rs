@@ -53,11 +53,11 @@ fn says_how_it_is(admin: &Admin<'_>) {
     assert_eq!(admin.get("/readyz"), "ok\n");
     let text = admin.get("/metrics");
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE unimodel_operator_")?.split_once(' '));
-    // What has counted nothing is not there: of `watch_errors` the test without an API server knows.
     let expected = [
         ("reconciles", "counter"),
         ("reconcile_duration_seconds", "histogram"),
         ("api_requests", "counter"),
+        ("watch_errors", "counter"),
         ("queue_depth", "gauge"),
         ("objects", "gauge"),
         ("leader", "gauge"),

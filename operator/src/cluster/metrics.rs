@@ -29,7 +29,7 @@ struct VerbLabels {
 /// A kind of object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabels {
-    kind: String,
+    kind: &'static str,
 }
 
 /// All of them.
@@ -71,9 +71,9 @@ impl Metrics {
         self.duration.observe(took.as_secs_f64());
     }
 
-    /// A watch has failed.
-    pub fn watch_failed(&self, kind: &str) {
-        self.watch_errors.get_or_create(&KindLabels { kind: kind.to_owned() }).inc();
+    /// So often watches of that kind have failed: there from the first on, since an alert looks for what changes.
+    pub fn watch_errors(&self, kind: &'static str) -> Counter {
+        self.watch_errors.get_or_create(&KindLabels { kind }).clone()
     }
 
     /// In OpenMetrics text.

@@ -108,13 +108,12 @@ pub async fn run(
     let client: Client = builder.with_layer(&metrics.counting()).build();
 
     let (cluster, health) = (Arc::<Cluster>::default(), Arc::<Health>::default());
-    let counts = metrics.clone();
     let watches = Watches {
         client: client.clone(),
         cluster: cluster.clone(),
         queue: queue.clone(),
         health: health.clone(),
-        failed: Arc::new(move |kind| counts.watch_failed(kind)),
+        metrics: metrics.clone(),
     };
     match &settings.namespaces[..] {
         [] => watches.begin(None),

@@ -10,6 +10,7 @@ use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
 
 use super::children::Kind;
+use super::metrics::Metrics;
 use super::names;
 use super::observed::{Cluster, Key, News, What, is_begun, key, owner_of};
 use super::queue::{Class, Queue};
@@ -119,8 +120,8 @@ pub struct Watches {
     pub queue: Arc<Queue>,
     /// How they are.
     pub health: Arc<Health>,
-    /// Errors, by kind.
-    pub failed: Arc<dyn Fn(&str) + Send + Sync>,
+    /// Where errors are counted.
+    pub metrics: Metrics,
 }
 
 impl Watches {
@@ -166,6 +167,7 @@ impl Watches {
     {
         let name = namespace.as_deref().map_or_else(|| kind.to_owned(), |namespace| format!("{kind} in {namespace}"));
         self.health.change(&name, |_| {});
+        let errors = self.metrics.watch_errors(kind);
         let mut follower = Follower { watches: self.clone(), what, namespace, listed: BTreeSet::new() };
         tokio::spawn(async move {
             let mut events = std::pin::pin!(watcher(api, config).default_backoff());
@@ -185,7 +187,7 @@ impl Watches {
                         if first {
                             tracing::warn!(watch = name, %error, "a watch fails; it is tried again");
                         }
-                        (follower.watches.failed)(kind);
+                        errors.inc();
                     }
                 }
             }
