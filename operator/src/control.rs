@@ -17,6 +17,9 @@ use crate::snapshot::{Answer, Held, Phase, Trouble};
 /// How long one call may take. A store that is asked for a channel may be far away.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a server may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(3);
+
 /// A client of one server. It connects when it is first needed, and again when it must.
 #[derive(Clone)]
 pub struct Control(ControlServiceClient<Channel>);
@@ -25,14 +28,14 @@ impl Control {
     /// A client of the server there.
     pub fn new(address: SocketAddr, tls: &ClientTlsConfig) -> Result<Self, Error> {
         let endpoint = Endpoint::from_shared(format!("https://{address}"))?.tls_config(tls.clone())?;
-        let channel = endpoint.connect_timeout(Duration::from_secs(1)).timeout(TIMEOUT).connect_lazy();
+        let channel = endpoint.connect_timeout(CONNECT).timeout(TIMEOUT).connect_lazy();
         Ok(Self(ControlServiceClient::new(channel)))
     }
 
-    /// What it says, if it answers.
-    pub async fn state(&mut self) -> Option<Answer> {
+    /// What it says, if it answers within that time.
+    pub async fn state(&mut self, within: Duration) -> Option<Answer> {
         let ask = self.0.get_state(GetStateRequest {});
-        let state = tokio::time::timeout(Duration::from_secs(1), ask).await.ok()?.ok()?.into_inner();
+        let state = tokio::time::timeout(within, ask).await.ok()?.ok()?.into_inner();
         let name = |state: &VersionState| Some(state.version.clone()).filter(|version| !version.is_empty());
         Some(Answer {
             active: state.active.as_ref().and_then(name),

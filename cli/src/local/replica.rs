@@ -25,6 +25,9 @@ const STEADY: Duration = Duration::from_secs(60);
 /// A server that has not said anything for so long is not counted on.
 const SILENCE: Duration = Duration::from_secs(10);
 
+/// How long it may take to say how it is: all others wait for it.
+const ANSWER: Duration = Duration::from_secs(1);
+
 /// A server.
 pub struct Server {
     /// Its name.
@@ -145,7 +148,7 @@ impl Server {
     /// Asks it how it is.
     pub async fn observe(&mut self) {
         let answer = match (&self.child, &mut self.control) {
-            (Some(_), Some(control)) => control.state().await,
+            (Some(_), Some(control)) => control.state(ANSWER).await,
             _ => None,
         };
         if answer.as_ref().is_some_and(|answer| answer.active.is_some()) {

@@ -51,15 +51,15 @@ use reconcile::{Images, Reconciler};
 use watch::{Health, Watches};
 use writer::Writer;
 
-/// Objects that are worked on at a time.
-const WORKERS: usize = 8;
+/// Objects that are worked on at a time: enough that the API server has something to do while the program [rests](REST).
+const WORKERS: usize = 16;
 
 /// How long work that has begun may take to end.
 const END: Duration = Duration::from_secs(10);
 
 /// While much is to be done, the program rests for so long before it looks what has come: handled one by one, with caches
 /// that others have used since, events and answers would take twice the processor time.
-const REST: Duration = Duration::from_millis(25);
+const REST: Duration = Duration::from_millis(100);
 
 /// What to run.
 #[derive(Clone, Debug)]

@@ -11,8 +11,8 @@ use crate::conditions::ready_reason;
 /// For how long what passes by waits.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// For how long it waits while much else is to be done.
-const BUSY: Duration = Duration::from_secs(20);
+/// For how long it waits while much else is to be done, or was to be done so long ago: others are still at it.
+pub const BUSY: Duration = Duration::from_secs(20);
 
 /// Reasons of what comes up as it should.
 const PASSING: [&str; 2] = ["Starting", "GatewayStarting"];
@@ -23,7 +23,7 @@ pub struct Pace(Option<(Instant, Duration)>);
 
 impl Pace {
     /// For how long a status waits still; none where it is to be written now. `busy`: many objects wait to be
-    /// worked on.
+    /// worked on, or did within [`BUSY`].
     pub fn wait(
         &mut self,
         before: &UnifiedModelStatus,

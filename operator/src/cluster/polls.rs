@@ -26,6 +26,10 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// How long a server may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(1);
 
+/// How long it may take to say how it is: some five turns there and back, in each of which an operator that has much to do
+/// rests.
+const ANSWER: Duration = Duration::from_secs(3);
+
 /// The port of every server.
 const PORT: u16 = 9443;
 
@@ -148,7 +152,7 @@ async fn ask(way: Way, shared: Arc<Shared>, told: Told) {
             None => way.found().await,
         };
         let answer = match &mut control {
-            Some(control) => control.state().await,
+            Some(control) => control.state(ANSWER).await,
             None => None,
         };
         if answer.is_some() {

@@ -47,6 +47,8 @@ pub struct Order {
     failures: HashMap<Key, Failures>,
     number: u64,
     picks: u64,
+    /// When many waited last, as far as somebody asked.
+    busy: Option<Instant>,
 }
 
 impl Order {
@@ -128,6 +130,14 @@ impl Order {
     /// Objects that wait to be worked on now.
     pub fn waiting(&self) -> usize {
         self.ready.len()
+    }
+
+    /// Whether many do, or did within that time.
+    pub fn was_busy(&mut self, within: Duration, now: Instant) -> bool {
+        if self.ready.len() > MUCH {
+            self.busy = Some(now);
+        }
+        self.busy.is_some_and(|last| now.duration_since(last) < within)
     }
 }
 
@@ -211,6 +221,11 @@ impl Queue {
     pub fn is_busy(&self) -> bool {
         self.waiting() > MUCH
     }
+
+    /// Whether many do, or did within that time.
+    pub fn was_busy(&self, within: Duration) -> bool {
+        self.lock().was_busy(within, Instant::now())
+    }
 }
 
 #[cfg(test)]
@@ -255,6 +270,22 @@ mod tests {
         order.add(key("n", "new"), Class::New, now, now);
         let place = (0..100).position(|_| order.take(now).unwrap() == key("n", "new")).unwrap();
         assert!(place < 8, "{place}");
+    }
+
+    #[test]
+    fn it_is_busy_for_a_while_after_many_have_waited() {
+        let now = Instant::now();
+        let mut order = Order::default();
+        assert!(!order.was_busy(second(20), now));
+        for i in 0..=MUCH {
+            order.add(key("n", &format!("a{i}")), Class::New, now, now);
+        }
+        assert!(order.was_busy(second(20), now));
+        for _ in 0..=MUCH {
+            order.take(now).unwrap();
+        }
+        assert!(order.was_busy(second(20), now + second(19)));
+        assert!(!order.was_busy(second(20), now + second(20)));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::names;
 use super::notes::{Note, notes};
 use super::observe;
 use super::observed::{Cluster, Family, Key, key};
-use super::pace::Pace;
+use super::pace::{BUSY, Pace};
 use super::polls::{Polls, Server, Told};
 use super::queue::{Class, Queue};
 use super::rendered::{Rendered, inputs};
@@ -302,7 +302,7 @@ impl Work<'_> {
             crate::plan::plan(&snapshot).status
         };
         self.ask(&status, &snapshot.replicas);
-        let busy = self.reconciler.queue.is_busy();
+        let busy = self.reconciler.queue.was_busy(BUSY);
         let pause = self.local.state().pace.wait(&snapshot.previous, &status, busy, Instant::now());
         match pause {
             Some(pause) => wake = Some(wake.map_or(pause, |wake| wake.min(pause))),
