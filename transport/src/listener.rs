@@ -28,7 +28,8 @@ pub struct ConnectionLimits {
     pub header_timeout: Duration,
     /// How long a client may take nothing of its answer.
     pub write_timeout: Duration,
-    /// How long a client may take for an answer, or a piece of one that comes in pieces, from when it is there.
+    /// How long a client may take for an answer, or a piece of one that comes in pieces, from when it is there. It may take
+    /// twice as long until it is cut.
     pub answer_timeout: Duration,
     /// Header fields of an HTTP/1.1 request.
     pub headers: usize,
@@ -46,7 +47,7 @@ impl Default for ConnectionLimits {
             connections: 4096,
             header_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
-            answer_timeout: Duration::from_secs(120),
+            answer_timeout: Duration::from_secs(60),
             headers: 64,
             header_bytes: 16 << 10,
             streams: 1024,
@@ -98,6 +99,7 @@ where
         let connection = connections.watch(builder.serve_connection(io, service).into_owned());
         tasks.spawn(async move {
             tokio::select! {
+                biased;
                 ended = connection => if let Err(error) = ended {
                     tracing::debug!(error, "connection ended");
                 },

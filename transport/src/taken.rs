@@ -1,55 +1,56 @@
 //! Whether clients take their answers. One that speaks HTTP/2 and opens no window for an answer (RFC 9113, section 5.2) keeps
 //! its connection alive and the answer in memory, and one that reads a byte now and then does so too: no write is ever late.
 
-use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
-/// The pieces of answers that the client of one connection has not taken yet.
+/// The pieces of answers that the client of one connection has not taken yet: how many of this turn, and of the one before
+/// it. That is less to do for each than to know when it came.
 #[derive(Clone, Default)]
-pub(super) struct Untaken(Arc<Mutex<State>>);
+pub(super) struct Untaken(Arc<Counts>);
 
 #[derive(Default)]
-struct State {
-    number: u64,
-    /// By when they came: the oldest first.
-    since: BTreeMap<u64, Instant>,
+struct Counts {
+    turn: AtomicUsize,
+    /// Of even turns and of odd ones.
+    pieces: [AtomicUsize; 2],
 }
 
 impl Untaken {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// An answer whose pieces are among these.
     pub(super) fn watch<B>(&self, inner: B) -> Answer<B> {
         Answer { inner, untaken: self.clone(), next: Some(self.begin()) }
     }
 
     fn begin(&self) -> Piece {
-        let mut state = self.lock();
-        state.number += 1;
-        let number = state.number;
-        state.since.insert(number, Instant::now());
-        drop(state);
-        Piece { untaken: self.clone(), number }
+        let turn = self.0.turn.load(Ordering::Relaxed) % 2;
+        self.0.pieces[turn].fetch_add(1, Ordering::Relaxed);
+        Piece { untaken: self.clone(), turn }
     }
 
-    /// When the oldest piece, or one that may come now, will have waited for so long. None: it has.
-    fn due(&self, now: Instant, timeout: Duration) -> Option<Instant> {
-        let oldest = self.lock().since.first_key_value().map(|(_, since)| *since);
-        Some(oldest.unwrap_or(now) + timeout).filter(|due| *due > now)
+    /// Begins the next turn, unless pieces are still there that were there all of this one.
+    fn turn(&self) -> bool {
+        let next = (self.0.turn.load(Ordering::Relaxed) + 1) % 2;
+        let taken = self.0.pieces[next].load(Ordering::Relaxed) == 0;
+        if taken {
+            self.0.turn.store(next, Ordering::Relaxed);
+        }
+        taken
     }
 
-    /// Ends when a piece has waited for so long.
+    /// Ends when a piece has waited for so long; it may be twice as long.
     pub(super) async fn late(&self, timeout: Duration) {
-        while let Some(due) = self.due(Instant::now(), timeout) {
-            tokio::time::sleep_until(due.into()).await;
+        loop {
+            tokio::time::sleep(timeout).await;
+            if !self.turn() {
+                return;
+            }
         }
     }
 }
@@ -57,12 +58,12 @@ impl Untaken {
 /// A piece of an answer, until it is dropped.
 struct Piece {
     untaken: Untaken,
-    number: u64,
+    turn: usize,
 }
 
 impl Drop for Piece {
     fn drop(&mut self) {
-        self.untaken.lock().since.remove(&self.number);
+        self.untaken.0.pieces[self.turn].fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -138,10 +139,9 @@ mod tests {
 
     use super::*;
 
-    const LIMIT: Duration = Duration::from_secs(120);
-
     fn is_late(untaken: &Untaken) -> bool {
-        untaken.due(Instant::now() + LIMIT, LIMIT).is_none()
+        // What came in the middle of a turn must be there all of the next one.
+        !(untaken.turn() && untaken.turn())
     }
 
     #[tokio::test]
@@ -172,17 +172,18 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_counts_and_not_before_its_time() {
+    fn what_comes_and_goes_is_never_late_and_what_stays_is_after_a_whole_turn() {
         let untaken = Untaken::default();
-        let second = Duration::from_secs(1);
-        let first = untaken.begin();
-        let between = Instant::now();
-        let _second = untaken.begin();
-        let due = untaken.due(between, LIMIT).unwrap();
-        assert!(due <= between + LIMIT && due > between + LIMIT - second);
-        assert_eq!(untaken.due(due, LIMIT), None);
-        drop(first);
-        let later = untaken.due(due, LIMIT);
-        assert!(later.is_some_and(|later| later >= between + LIMIT), "{later:?}");
+        for _ in 0..5 {
+            let piece = untaken.begin();
+            assert!(untaken.turn(), "it came in the turn that ends");
+            drop(piece);
+        }
+        let stays = untaken.begin();
+        assert!(untaken.turn());
+        let _others = untaken.begin();
+        assert!(!untaken.turn());
+        drop(stays);
+        assert!(untaken.turn());
     }
 }
