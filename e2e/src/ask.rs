@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Service;
-use kube::{Api, Client};
+use kube::{Api, Client, Config};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -38,7 +38,10 @@ impl Gateway {
         .await;
         let way = if cluster_is_anothers() {
             let base = format!("/api/v1/namespaces/{}/services/{name}:http/proxy", place.namespace);
-            Way::Proxied { client: place.client.clone(), base }
+            // What a gateway answers is what is looked at: kube would ask again where that is 429, 503 or 504.
+            let mut config = Config::infer().await.expect("a cluster");
+            config.default_retry = false;
+            Way::Proxied { client: Client::try_from(config).expect("a client"), base }
         } else {
             // Short waits between requests make new connections now and then, as many callers would.
             let http = reqwest::Client::builder().pool_idle_timeout(Duration::from_secs(5));
