@@ -66,7 +66,7 @@ impl Submitted {
 }
 
 /// So many jobs that wait are worth waking a thread.
-const WORTH_WAKING: usize = 4;
+const WORTH_WAKING: usize = 8;
 
 thread_local! {
     /// Of a thread that helps.
