@@ -1,4 +1,4 @@
-//! The Dockerfile names what there is: no test builds it, since that needs images of others.
+//! The Dockerfile names what there is: no test builds it, since that takes twenty minutes (`e2e/dockerfile.sh`).
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
