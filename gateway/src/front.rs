@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use prost::Message;
@@ -208,6 +208,27 @@ fn named<'a>(path: Option<Cow<'a, str>>, headers: &'a HeaderMap) -> Result<(Opti
     }
 }
 
+/// What is known before there is a body: whether the task is, and by a header. The task first: a caller who mistypes it
+/// learns that, whatever else is wrong.
+fn begin(
+    observed: &mut Observed<'_>,
+    path_task: Option<Cow<'_, str>>,
+    headers: &HeaderMap,
+) -> Result<(bool, bool), GatewayError> {
+    let (name, by_header) = named(path_task, headers)?;
+    let Some(name) = name else { return Ok((false, by_header)) };
+    let task = describe::known(&observed.gateway.table(), &name)?.clone();
+    observed.task = Some(task.clone());
+    let limiter = &task.state.limiter;
+    if limiter.is_full() && task.facts.fallback.is_empty() {
+        // Without waiting for a body that nobody needs.
+        let reason =
+            format!("{} requests of `{}` in flight and {} waiting", limiter.limit(), task.name, limiter.waiting());
+        return Err(GatewayError::Overloaded { reason, retry_after: task.state.retry_after() });
+    }
+    Ok((true, by_header))
+}
+
 async fn ranked(
     observed: &mut Observed<'_>,
     path_task: Option<Cow<'_, str>>,
@@ -215,22 +236,19 @@ async fn ranked(
 ) -> Result<Answer, GatewayError> {
     let (gateway, protocol) = (observed.gateway, observed.protocol);
     let (parts, incoming) = request.into_parts();
-    // The task first: a caller who mistypes it learns that, whatever else is wrong.
-    let (name, by_header) = named(path_task, &parts.headers)?;
-    if let Some(name) = &name {
-        let task = describe::known(&gateway.table(), name)?.clone();
-        observed.task = Some(task.clone());
-        let limiter = &task.state.limiter;
-        if limiter.is_full() && task.facts.fallback.is_empty() {
-            // Without waiting for a body that nobody will read.
-            let reason =
-                format!("{} requests of `{}` in flight and {} waiting", limiter.limit(), task.name, limiter.waiting());
-            return Err(GatewayError::Overloaded { reason, retry_after: task.state.retry_after() });
+    let (is_named, by_header) = match begin(observed, path_task, &parts.headers) {
+        Ok(begun) => begun,
+        Err(error) => {
+            // HTTP/1.1 ends a connection with a body that nobody has read, and the caller's next request with it.
+            if parts.version < Version::HTTP_2 {
+                let _ = read(gateway, &parts.headers, incoming).await;
+            }
+            return Err(error);
         }
-    }
+    };
     let asked = timeout::from_headers(&parts.headers)?;
     let body = read(gateway, &parts.headers, incoming).await?;
-    let peeked = peek(protocol, &parts.headers, &body, name.is_some())?;
+    let peeked = peek(protocol, &parts.headers, &body, is_named)?;
     let task = match (&observed.task, peeked.task) {
         (Some(task), _) => task.clone(),
         (None, Some(name)) => {

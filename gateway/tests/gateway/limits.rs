@@ -1,5 +1,7 @@
 //! Bodies, headers and clients that are too much. Bytes on real sockets.
 
+use std::time::Duration;
+
 use http::Request;
 use http_body_util::Full;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -44,6 +46,23 @@ async fn a_body_over_the_limit_is_refused_announced_or_not() {
     message.candidates.as_mut().unwrap().ids = [large.as_str()].into_iter().collect();
     assert_eq!(world.client().await.rank(&message).await.code(), Code::ResourceExhausted);
     assert_eq!(server.count(), 0);
+}
+
+#[tokio::test]
+async fn a_refusal_leaves_the_connection_to_the_next_request() {
+    let (_server, world) = world().await;
+    let ask = |task: &str, more: &str| {
+        format!("POST /v1/tasks/{task}:rank HTTP/1.1\r\nhost: x\r\n{more}content-length: {}\r\n\r\n", ALL.len())
+    };
+    let mut stream = TcpStream::connect(world.address).await.unwrap();
+    // Header and body come one after the other, as many clients send them.
+    stream.write_all(ask("serach", "").as_bytes()).await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(50), stream.read_u8()).await;
+    assert!(early.is_err(), "it was answered before its body came");
+    stream.write_all(format!("{ALL}{}{ALL}", ask("search", "connection: close\r\n")).as_bytes()).await.unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).await.unwrap();
+    assert!(answers.starts_with("HTTP/1.1 404 ") && answers.contains("HTTP/1.1 200 OK"), "{answers}");
 }
 
 #[tokio::test]

@@ -53,10 +53,13 @@ async fn ranked(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<RankResponse, RankError> {
-    // The task first: a caller who mistypes it learns that, whatever else is wrong.
-    let task = path.map(|name| front.task(call, name)).transpose()?;
+    let task = path.map(|name| front.task(call, name)).transpose();
+    // Whatever is wrong: HTTP/1.1 ends a connection with a body that nobody has read, and the caller's next request with it.
+    let read = front.intake.read(headers, body).await;
+    // The task first: a caller who mistypes it learns that.
+    let task = task?;
     let transport = timeout::from_headers(headers)?;
-    let (body, _held) = front.intake.read(headers, body).await?;
+    let (body, _held) = read?;
     let (named, asked) = json::read(&body)?;
     drop(body);
     let task = match (task, named.as_deref()) {

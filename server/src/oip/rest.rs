@@ -191,9 +191,12 @@ async fn inferred(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, RankError> {
-    front.task(call, &path.model)?;
+    let known = front.task(call, &path.model);
+    // Whatever is wrong, as in `http/rank.rs`.
+    let read = front.intake.read(headers, body).await;
+    known?;
     let transport = timeout::from_headers(headers)?;
-    let (body, _held) = front.intake.read(headers, body).await?;
+    let (body, _held) = read?;
     // Only now: while a body arrives another version may become active.
     let task = front.task(call, &path.model)?;
     let version = describe::version(front, &task, &path.version)?;

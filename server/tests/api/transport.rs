@@ -52,6 +52,22 @@ async fn http1_and_http2_answer_on_one_port() {
 }
 
 #[tokio::test]
+async fn a_refusal_leaves_the_connection_to_the_next_request() {
+    let server = Server::start().await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let refused = http1(ALL).replace("search", "serach").replace("connection: close\r\n", "");
+    let (head, body) = refused.split_at(refused.len() - ALL.len());
+    // Header and body come one after the other, as many clients send them.
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(50), stream.read_u8()).await;
+    assert!(early.is_err(), "it was answered before its body came");
+    stream.write_all(format!("{body}{}", http1(ALL)).as_bytes()).await.unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).await.unwrap();
+    assert!(answers.starts_with("HTTP/1.1 404 ") && answers.contains("HTTP/1.1 200 OK"), "{answers}");
+}
+
+#[tokio::test]
 async fn a_flood_of_headers_is_refused() {
     let server = Server::start().await;
     let many: String = (0..200).map(|i| format!("x-{i}: y\r\n")).collect();
