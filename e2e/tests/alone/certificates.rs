@@ -42,7 +42,7 @@ fn certificates_are_renewed_and_no_pod_restarts() {
         store.promote(&second).await;
         place.kubectl("annotate um shop unimodel.dev/refresh=search=renewed").well();
         model.takes("search", &second, seconds(200)).await;
-        load.all_answered(200).await;
+        load.all_answered(100).await;
         assert_eq!(model.children().await, before, "a pod was touched");
         release.uninstall();
     });
