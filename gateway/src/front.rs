@@ -209,7 +209,7 @@ fn named<'a>(path: Option<Cow<'a, str>>, headers: &'a HeaderMap) -> Result<(Opti
 }
 
 /// What is known before there is a body: whether the task is, and by a header. The task first: a caller who mistypes it
-/// learns that, whatever else is wrong.
+/// learns that, whatever else is wrong. No body is needed to refuse.
 fn begin(
     observed: &mut Observed<'_>,
     path_task: Option<Cow<'_, str>>,
@@ -221,7 +221,6 @@ fn begin(
     observed.task = Some(task.clone());
     let limiter = &task.state.limiter;
     if limiter.is_full() && task.facts.fallback.is_empty() {
-        // Without waiting for a body that nobody needs.
         let reason =
             format!("{} requests of `{}` in flight and {} waiting", limiter.limit(), task.name, limiter.waiting());
         return Err(GatewayError::Overloaded { reason, retry_after: task.state.retry_after() });
@@ -236,7 +235,9 @@ async fn ranked(
 ) -> Result<Answer, GatewayError> {
     let (gateway, protocol) = (observed.gateway, observed.protocol);
     let (parts, incoming) = request.into_parts();
-    let (is_named, by_header) = match begin(observed, path_task, &parts.headers) {
+    let begun = begin(observed, path_task, &parts.headers)
+        .and_then(|begun| Ok((begun, timeout::from_headers(&parts.headers)?)));
+    let ((is_named, by_header), asked) = match begun {
         Ok(begun) => begun,
         Err(error) => {
             // HTTP/1.1 ends a connection with a body that nobody has read, and the caller's next request with it.
@@ -246,7 +247,6 @@ async fn ranked(
             return Err(error);
         }
     };
-    let asked = timeout::from_headers(&parts.headers)?;
     let body = read(gateway, &parts.headers, incoming).await?;
     let peeked = peek(protocol, &parts.headers, &body, is_named)?;
     let task = match (&observed.task, peeked.task) {

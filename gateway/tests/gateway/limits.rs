@@ -54,15 +54,20 @@ async fn a_refusal_leaves_the_connection_to_the_next_request() {
     let ask = |task: &str, more: &str| {
         format!("POST /v1/tasks/{task}:rank HTTP/1.1\r\nhost: x\r\n{more}content-length: {}\r\n\r\n", ALL.len())
     };
-    let mut stream = TcpStream::connect(world.address).await.unwrap();
-    // Header and body come one after the other, as many clients send them.
-    stream.write_all(ask("serach", "").as_bytes()).await.unwrap();
-    let early = tokio::time::timeout(Duration::from_millis(50), stream.read_u8()).await;
-    assert!(early.is_err(), "it was answered before its body came");
-    stream.write_all(format!("{ALL}{}{ALL}", ask("search", "connection: close\r\n")).as_bytes()).await.unwrap();
-    let mut answers = String::new();
-    stream.read_to_string(&mut answers).await.unwrap();
-    assert!(answers.starts_with("HTTP/1.1 404 ") && answers.contains("HTTP/1.1 200 OK"), "{answers}");
+    for (refused, status) in [(ask("serach", ""), "404"), (ask("search", "grpc-timeout: soon\r\n"), "400")] {
+        let mut stream = TcpStream::connect(world.address).await.unwrap();
+        // Header and body come one after the other, as many clients send them.
+        stream.write_all(refused.as_bytes()).await.unwrap();
+        let early = tokio::time::timeout(Duration::from_millis(50), stream.read_u8()).await;
+        assert!(early.is_err(), "{status} was answered before its body came");
+        stream.write_all(format!("{ALL}{}{ALL}", ask("search", "connection: close\r\n")).as_bytes()).await.unwrap();
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).await.unwrap();
+        assert!(
+            answers.starts_with(&format!("HTTP/1.1 {status} ")) && answers.contains("HTTP/1.1 200 OK"),
+            "{answers}"
+        );
+    }
 }
 
 #[tokio::test]
